@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * metrics.h: counters and histograms in Prometheus text 0.0.4. Counting is lock-free and safe from
+ * any thread; gauges that are derived from state are handed over at rendering time. */
+#ifndef UNLEARND_DAEMON_METRICS_H
+#define UNLEARND_DAEMON_METRICS_H
+
+#include "lib/util/bytes.h"
+#include <stdint.h>
+
+enum metric_counter {
+        METRIC_ERASURES,           /* unlearnd_erasures_total */
+        METRIC_ERASURES_COMPLETED, /* unlearnd_erasures_completed_total */
+        METRIC_RECORDS_ACCEPTED,   /* unlearnd_records_accepted_total */
+        METRIC_RECORDS_DUPLICATE,
+        METRIC_RECORDS_SUPPRESSED,
+        METRIC_RECORDS_REJECTED,
+        METRIC_RECORDS_ERASED,
+        METRIC_PREDICTIONS, /* rows */
+        METRIC_PREDICT_BATCHES,
+        METRIC_COMMITS,  /* group commits */
+        METRIC_COMMANDS, /* write commands in them */
+        METRIC_JOBS_SUCCEEDED,
+        METRIC_JOBS_FAILED,
+        METRIC_JOBS_FENCED,
+        METRIC_AUDIT_ENTRIES,
+        METRIC_COUNTERS
+};
+enum metric_histogram {
+        METRIC_TIME_TO_FORGOTTEN, /* unlearnd_erasure_forgotten_seconds */
+        METRIC_TIME_TO_SCRUBBED,
+        METRIC_TIME_TO_COMPLETED,
+        METRIC_PREDICT_SECONDS, /* from queued to answered */
+        METRIC_COMMIT_SECONDS,
+        METRIC_RETRAIN_SECONDS,
+        METRIC_HISTOGRAMS
+};
+void metric_add(enum metric_counter c, uint64_t n);
+void metric_observe(enum metric_histogram h, double seconds);
+/* unlearnd_http_requests_total{method,route,status} and unlearnd_http_request_seconds{route}. */
+void metric_request(const char *method, const char *route, int status, double seconds);
+
+struct metric_gauges { /* of the moment, from the service */
+        uint64_t models, records, dirty_shards, pending_erasures, overdue_erasures, running_jobs;
+        double nearest_deadline_seconds; /* NaN: none */
+        uint64_t store_used_bytes, store_map_bytes;
+        uint64_t audit_entries;
+        uint64_t suppressions;
+        int ready;
+};
+void metrics_render(const struct metric_gauges *g, struct buf *out);
+
+#endif
