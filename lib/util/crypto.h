@@ -15,6 +15,7 @@ enum {
         SIGN_SEED_BYTES = 32,
         SIGN_PUBLIC_BYTES = 32,
         SIGN_BYTES = 64,
+        SHORT_KEY_BYTES = 16,
 };
 
 int crypto_init(void); /* 0, or UL_INTERNAL */
@@ -34,9 +35,22 @@ void sha256_end(struct sha256_state *s, uint8_t out[SHA256_BYTES]); /* wipes s *
 /* Keyed BLAKE2b with `out_len` of 16..64 bytes. */
 void keyed_hash(const uint8_t key[KEY_BYTES], const void *data, size_t len, uint8_t *out,
                 size_t out_len);
+/* HMAC-SHA-256 (RFC 2104) with a key of any length, over pieces. */
+struct hmac_state {
+        uint64_t opaque[64];
+};
+void hmac_sha256_begin(struct hmac_state *s, const void *key, size_t key_len);
+void hmac_sha256_add(struct hmac_state *s, const void *data, size_t len);
+void hmac_sha256_end(struct hmac_state *s, uint8_t out[SHA256_BYTES]); /* wipes s */
+/* SipHash-2-4: tells damage from data, some nanoseconds a value; not for secrets. */
+uint64_t short_hash(const uint8_t key[SHORT_KEY_BYTES], const void *data, size_t len);
 /* BLAKE2b(key, SHA-256(id)): DESIGN.md, vocabulary. Wipes its intermediate digest. */
 void pseudonym_of(const uint8_t key[KEY_BYTES], const void *id, size_t len,
                   uint8_t out[PSEUDONYM_BYTES]);
+
+/* The same where only the SHA-256 of the id is known. */
+void pseudonym_of_digest(const uint8_t key[KEY_BYTES], const uint8_t digest[SHA256_BYTES],
+                         uint8_t out[PSEUDONYM_BYTES]);
 
 /* Ed25519 (RFC 8032). */
 void sign_keypair(const uint8_t seed[SIGN_SEED_BYTES], uint8_t public_key[SIGN_PUBLIC_BYTES]);

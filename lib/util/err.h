@@ -27,7 +27,9 @@ enum ul_err {
         UL_FENCED = -16,      /* the result belongs to a superseded job */
         UL_TIMEOUT = -17,     /* 503 */
         UL_INTERNAL = -18,    /* a library failed in a way that it should not (500) */
-        UL_AGAIN = -19,       /* not an error: call again after the announced wake-up */
+        UL_DAMAGED = -19, /* rows on disk cannot be trusted: their shard is out of service (500) */
+        UL_AGAIN = -20,   /* not an error: call again after the announced wake-up */
+        UL_GONE = -21,    /* it was there, and was removed for good (410) */
 };
 
 enum { ERRINFO_FIELD_MAX = 128, ERRINFO_DETAIL_MAX = 256 };
@@ -49,8 +51,16 @@ int ul_fail(struct errinfo *e, int code, const char *format, ...)
 int ul_fail_field(struct errinfo *e, int code, const char *field, const char *format, ...)
         __attribute__((format(printf, 4, 5)));
 
-/* UL_IO (UL_NOSPACE for ENOSPC/EDQUOT, UL_NOMEM for ENOMEM) with "what: strerror(errno)". */
+/* UL_IO (UL_NOSPACE for ENOSPC/EDQUOT, UL_NOMEM for ENOMEM, UL_BUSY where no descriptor is free)
+ * with "what: strerror(errno)". */
 int ul_fail_errno(struct errinfo *e, const char *what);
+
+#if defined(__clang_analyzer__) && !defined(UL_ERR_IMPLEMENTATION)
+/* What the functions promise, for an analyser that cannot see into them: the code comes back. */
+#define ul_fail(e, code, ...) ((ul_fail)(e, code, __VA_ARGS__), (code))
+#define ul_fail_field(e, code, ...) ((ul_fail_field)(e, code, __VA_ARGS__), (code))
+#define ul_fail_errno(e, what) ((ul_fail_errno)(e, what), UL_IO)
+#endif
 
 /* A short fixed name such as "not_found"; never NULL. */
 const char *ul_err_name(int code);

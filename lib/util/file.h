@@ -27,6 +27,11 @@ int write_file_durably(const char *path, const void *data, size_t len, struct er
 /* rename(2) within one file system, then fsync of the target's directory. */
 int rename_durably(const char *from, const char *to, struct errinfo *e);
 int sync_dir(const char *path, struct errinfo *e);
+/* sync_dir for the directory that holds `path`. */
+int sync_parent(const char *path, struct errinfo *e);
+/* sync_dir for `path` and every directory below it: the names that a killed process gave, and did
+ * not live to sync. Symbolic links are not followed. */
+int sync_names(const char *path, struct errinfo *e);
 /* mkdir -p with mode 0700; each new level's parent is synced. */
 int make_dirs(const char *path, struct errinfo *e);
 bool file_exists(const char *path);
