@@ -35,6 +35,7 @@ struct checkpoint {
                                                of slices 1..slice */
         uint64_t records;                   /* live records of slices 1..slice */
         char kernel[CHECKPOINT_KERNEL_MAX]; /* BLAS kernel name */
+        uint32_t halvings; /* of the learning rate in this stage, until it did not diverge */
         /* the constituent; 0 tensors where records == 0 (nothing to train on yet) */
         uint32_t tensor_count;
         struct checkpoint_tensor tensors[CHECKPOINT_TENSORS_MAX];

@@ -49,23 +49,27 @@ struct model_config {
         uint32_t batch_size;
         double learning_rate;
         double learning_rate_decay; /* rate at epoch t: learning_rate / (1 + decay t) */
-        double momentum;            /* SGD */
+        double momentum;            /* of SGD; Adam's first decay rate (beta 1) */
         double l2;                  /* added to the gradient of weights, not of biases */
-        uint64_t seed;              /* up to 2^53, JSON's exact integers */
+        uint64_t seed;              /* under 2^53, JSON's exact integers */
         bool standardize;
         char **labels; /* classification: [outputs] class names; default their indices */
         uint32_t column_count;
         struct column_spec *columns;
+        uint8_t hash[SHA256_BYTES]; /* of the canonical JSON without the name; set by decoding */
 };
 
-/* From a request body (`name` required) or from stored text. UL_INVALID with the field's pointer;
- * unknown fields are refused. The caller frees with model_config_destroy. */
+/* From a request body (`name` required), or from stored text (which may have been written without
+ * its name: then name is ""). UL_INVALID with the field's pointer; unknown fields, and fields that
+ * the kind, task or encoder has no use for, are refused. UL_TOO_LARGE where the canonical JSON
+ * would exceed MODEL_CONFIG_BYTES_MAX. The caller frees with model_config_destroy, and does not
+ * change the result: its hash is part of it. */
 int model_config_decode(const struct json *object, struct model_config **out, struct errinfo *e);
 int model_config_parse(const char *text, size_t len, struct model_config **out, struct errinfo *e);
 void model_config_destroy(struct model_config **config);
 
-/* Members of the canonical JSON object (every option, fixed order) into an open object of `w`;
- * without = "name" leaves the name out. */
+/* Members of the canonical JSON object (every option that applies, in a fixed order) into an open
+ * object of `w`. Decoding them gives the same configuration and the same text again. */
 void model_config_write(const struct model_config *c, struct json_writer *w, bool with_name);
 /* SHA-256 of the canonical JSON without the name: two instances agree on it. */
 void model_config_hash(const struct model_config *c, uint8_t out[SHA256_BYTES]);

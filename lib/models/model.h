@@ -31,12 +31,15 @@ struct model_ops {
         /* Fills params from the stream: a function of configuration and stream alone. */
         void (*init)(const struct model_config *c, const struct model_shape *s, struct prng *rng,
                      float *params);
-        /* A trainer over `params` (borrowed, changed in place); optimizer state starts at zero. */
+        /* A trainer over `params` (borrowed, changed in place); optimizer state starts at zero.
+         * Asserts that kernels_init has been called. UL_NOMEM. */
         int (*trainer_create)(const struct model_config *c, const struct model_shape *s,
                               float *params, struct trainer **out, struct errinfo *e);
         void (*trainer_destroy)(struct trainer **t); /* wipes */
-        /* One step on a batch. x: [n, features] f32 row-major, standardised; exactly one of
-         * classes [n] and targets [n, outputs] is given. Returns the mean loss of the batch. */
+        /* One step on a batch of 1..batch_size rows. x: [n, features] f32 row-major, standardised;
+         * exactly one of classes [n] and targets [n, outputs] is given, as the task says. Returns
+         * the batch's mean loss before the step: cross entropy, or half the summed squares of a
+         * row; not finite once training has diverged. */
         float (*step)(struct trainer *t, const float *x, const uint32_t *classes,
                       const float *targets, uint32_t n, float learning_rate);
 };

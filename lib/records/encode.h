@@ -30,9 +30,12 @@ struct encoding {
 };
 
 /* Text to feature counts: f32[features] (zeroed first; counts saturate at 255). Lower-cased ASCII,
- * words are runs of letters, digits and bytes over 127; 1-grams and 2-grams. */
+ * words are runs of letters, digits and bytes over 127; 1-grams "word" and 2-grams "word word".
+ * bucket = ((fmix64(fnv1a64(gram)) >> 32) * features) >> 32: fixed and public, never keyed. */
 void encode_text(const char *text, size_t len, uint32_t features, float *out);
-/* One tabular value into its features. UL_INVALID if a numeric column holds no finite number. */
+/* One tabular value into its features. UL_INVALID with field "/columns/NAME" if a numeric column
+ * holds no finite number (spaces around it are let pass). text NULL: no value, which is "other" in
+ * a categorical column; so is every text that is not a declared value. */
 int encode_column(const struct encoding *enc, uint32_t column, const char *text, size_t len,
                   float *features, struct errinfo *e);
 /* f32 features to the row's dtype: u8 wants integers 0..255, bit wants 0 or 1, all finite;

@@ -55,6 +55,11 @@ struct rowfile;
  * UL_CORRUPT if the header does not agree with shape, shard and slice; UL_NOT_FOUND. */
 int rowfile_open(const char *path, const struct row_shape *shape, uint32_t shard, uint32_t slice,
                  bool create, struct rowfile **out, struct errinfo *e);
+/* Opens for erasing and trimming alone, whose positions the caller knows: a damaged header must not
+ * keep a row from being overwritten. UL_CORRUPT for another slice's file, which is not to be
+ * overwritten; UL_NOT_FOUND. */
+int rowfile_open_to_erase(const char *path, const struct row_shape *shape, uint32_t shard,
+                          uint32_t slice, struct rowfile **out, struct errinfo *e);
 void rowfile_close(struct rowfile **f);
 /* Writes n sealed rows from position `at` on (the caller's committed count). Not yet durable. */
 int rowfile_append(struct rowfile *f, uint32_t at, const uint8_t *rows, uint32_t n,
@@ -62,7 +67,8 @@ int rowfile_append(struct rowfile *f, uint32_t at, const uint8_t *rows, uint32_t
 /* Starts write-back without waiting, so that many files share one journal commit. */
 void rowfile_start_sync(struct rowfile *f);
 int rowfile_sync(struct rowfile *f, struct errinfo *e);
-/* Overwrites row `at` with zeros in place. Not yet durable. */
+/* Overwrites row `at` with zeros in place. Not yet durable. UL_NOT_FOUND where the file ends before
+ * the row does: what there is of it is overwritten. */
 int rowfile_erase(struct rowfile *f, uint32_t at, struct errinfo *e);
 /* Reads one row; UL_CORRUPT where its checksum does not hold. */
 int rowfile_read(struct rowfile *f, uint32_t at, uint8_t *row, struct errinfo *e);

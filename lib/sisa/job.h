@@ -3,6 +3,9 @@
  * line at a time, on its standard output. Written by the daemon's executor, read by the worker;
  * the same file serves a batch system. Paths are relative to `root`.
  *
+ * The file is the JSON, a newline, the SHA-256 of the JSON in hex, a newline: a bit that flips on
+ * the way would train other bytes than those asked for, and nobody would know.
+ *
  *   worker's lines:  progress DONE TOTAL          sample steps
  *                    stage SLICE FILE_HASH DATA_HASH RETAINED_HASH RECORDS   (hex; durable by then)
  *                    done
@@ -35,6 +38,10 @@ struct job {
         char kernel[32];              /* refuse to run under another BLAS kernel; "" takes any */
 };
 int job_write(const struct job *j, struct buf *out);
+/* Appends the digest of what job_write wrote. */
+int job_seal(struct buf *out);
+/* *json_len: what of the file is the JSON. UL_CORRUPT where the digest does not hold. */
+int job_unseal(const void *file, size_t len, size_t *json_len, struct errinfo *e);
 int job_parse(const char *text, size_t len, struct job **out, struct errinfo *e);
 void job_destroy(struct job **j);
 

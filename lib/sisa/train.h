@@ -15,9 +15,9 @@ struct train_events {
                       const struct checkpoint *c);
         void *arg;
 };
-/* Reads rows and parent checkpoint, trains, writes checkpoints to the scratch folder. UL_CORRUPT
- * for damaged rows, UL_CONFLICT where live counts differ from the job's, UL_INVALID for a kernel
- * other than the pinned one. */
+/* Reads rows and parent checkpoint, trains, writes checkpoints to the scratch folder. UL_DAMAGED
+ * for rows that cannot be trusted, UL_CORRUPT for the parent, UL_CONFLICT for one that was trained
+ * on other records, UL_INVALID for a kernel other than the pinned one. */
 int sisa_train(const struct job *j, const struct train_events *ev, struct errinfo *e);
 
 #endif
