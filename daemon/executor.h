@@ -28,6 +28,10 @@ struct executor_events {
 struct executor_limits {
         uint64_t memory_bytes; /* 0: none */
         uint32_t seconds;      /* wall clock, 0: none */
+        /* The BLAS kernel that the job is pinned to; "" or NULL: what OpenBLAS picks. The worker is
+         * told to use it, unless the daemon's own OPENBLAS_CORETYPE says otherwise; where the
+         * machine cannot, the worker refuses the job. */
+        const char *kernel;
 };
 struct executor;
 struct execution;

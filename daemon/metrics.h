@@ -5,6 +5,7 @@
 #define UNLEARND_DAEMON_METRICS_H
 
 #include "lib/util/bytes.h"
+#include <stdbool.h>
 #include <stdint.h>
 
 enum metric_counter {
@@ -23,6 +24,11 @@ enum metric_counter {
         METRIC_JOBS_FAILED,
         METRIC_JOBS_FENCED,
         METRIC_AUDIT_ENTRIES,
+        METRIC_LEDGER_FAILURES, /* groups refused */
+        METRIC_BACKUPS,
+        METRIC_BACKUPS_FAILED,
+        METRIC_DELIVERIES_ABANDONED,
+        METRIC_DELIVERIES_DROPPED,
         METRIC_COUNTERS
 };
 enum metric_histogram {
@@ -36,16 +42,29 @@ enum metric_histogram {
 };
 void metric_add(enum metric_counter c, uint64_t n);
 void metric_observe(enum metric_histogram h, double seconds);
+/* unlearnd_delivery_attempts_total{outcome}: "delivered", "status" (an answer that is not 2xx), or
+ * a http_outcome_name(). */
+void metric_delivery(const char *outcome);
 /* unlearnd_http_requests_total{method,route,status} and unlearnd_http_request_seconds{route}. */
 void metric_request(const char *method, const char *route, int status, double seconds);
 
+enum { METRIC_FAULTS = 6 };
+struct metric_fault {       /* unlearnd_degraded{reason}, unlearnd_faults_total{reason} */
+        const char *reason; /* static; NULL: none */
+        bool stands;
+        uint64_t count;
+};
 struct metric_gauges { /* of the moment, from the service */
-        uint64_t models, records, dirty_shards, pending_erasures, overdue_erasures, running_jobs;
+        uint64_t models, records, dirty_shards, damaged_shards, pending_erasures, overdue_erasures,
+                running_jobs;
         double nearest_deadline_seconds; /* NaN: none */
         uint64_t store_used_bytes, store_map_bytes;
         uint64_t audit_entries;
         uint64_t suppressions;
+        uint64_t deliveries; /* that wait */
         int ready;
+        struct metric_fault faults[METRIC_FAULTS];
+        int store_damaged;
 };
 void metrics_render(const struct metric_gauges *g, struct buf *out);
 

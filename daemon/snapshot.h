@@ -39,6 +39,9 @@ void snapshot_cell_destroy(struct snapshot_cell **cell); /* no reader may be lef
 /* NULL where nothing was published yet. Lock-free; pair with snapshot_release. */
 const struct snapshot *snapshot_acquire(struct snapshot_cell *cell);
 void snapshot_release(struct snapshot_cell *cell, const struct snapshot *s);
+/* Whether another one was published since `s` was acquired: somebody waits for `s` to be released.
+ */
+bool snapshot_superseded(const struct snapshot_cell *cell, const struct snapshot *s);
 /* Makes `take` (may be NULL: nothing to serve) current, waits out the readers of the one before and
  * destroys it. Writer thread only. */
 void snapshot_publish(struct snapshot_cell *cell, struct snapshot *take);
