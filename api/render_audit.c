@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * render_audit.c: audit entries and proofs as JSON and CSV; see render.h. An entry is canonical
+ * JSON with its members in the fixed order v, index, time, type, actor, data: it is passed on byte
+ * by byte, never written anew, so that a reader can hash what was hashed. */
+#include "api/render.h"
+#include <assert.h>
+#include <string.h>
+
+void render_audit_entry(struct json_writer *w, const struct audit_view *v)
+{
+        char hex[2 * SHA256_BYTES + 1];
+        assert(v->entry_len > 2 && v->entry[v->entry_len - 1] == '}');
+        jw_raw(w, v->entry, v->entry_len - 1);
+        buf_printf(w->out, ",\"leaf_hash\":\"%s\"}", hex_encode(v->leaf_hash, SHA256_BYTES, hex));
+}
+
+const char render_audit_csv_header[] = "index,time,type,actor,data,leaf_hash\r\n";
+
+/* A field in quotes, its own quotes doubled (RFC 4180, 2.7). One that a spreadsheet would take for
+ * a formula begins with an apostrophe. */
+static void csv_quoted(struct buf *out, const char *text, size_t len)
+{
+        static const char formula[] = {'=', '+', '-', '@', '\t', '\r', '\n'};
+        buf_append(out, "\"", 1);
+        if (len > 0 && memchr(formula, text[0], sizeof(formula)) != NULL)
+                buf_append(out, "'", 1);
+        while (len > 0) {
+                const char *quote = memchr(text, '"', len);
+                size_t plain = quote == NULL ? len : (size_t)(quote - text) + 1;
+                buf_append(out, text, plain);
+                if (quote != NULL)
+                        buf_append(out, "\"", 1);
+                text += plain;
+                len -= plain;
+        }
+        buf_append(out, "\"", 1);
+}
+
+/* The text of the data member. Inside a JSON string a quote is escaped, so the first ,"data": is
+ * the member itself: what could hold another stands behind it. */
+static const char *entry_data(const struct audit_view *v, size_t *len)
+{
+        static const char member[] = ",\"data\":";
+        const char *at = memmem(v->entry, v->entry_len, member, sizeof(member) - 1);
+        if (at == NULL)
+                return NULL;
+        at += sizeof(member) - 1;
+        *len = (size_t)(v->entry + v->entry_len - 1 - at);
+        return at;
+}
+
+int render_audit_csv(struct buf *out, const struct audit_view *v)
+{
+        struct json *doc = NULL;
+        char hex[2 * SHA256_BYTES + 1];
+        size_t data_len = 0;
+        int err = json_parse(v->entry, v->entry_len, &doc, NULL);
+        if (err != 0)
+                return err == UL_NOMEM ? err : UL_CORRUPT;
+        const char *texts[] = {json_string(json_get(doc, "time")),
+                               json_string(json_get(doc, "type")),
+                               json_string(json_get(doc, "actor"))};
+        const char *data = entry_data(v, &data_len);
+        if (texts[0] == NULL || texts[1] == NULL || texts[2] == NULL || data == NULL) {
+                err = UL_CORRUPT;
+                goto out;
+        }
+        buf_printf(out, "%llu", (unsigned long long)v->index);
+        for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+                buf_append(out, ",", 1);
+                csv_quoted(out, texts[i], strlen(texts[i]));
+        }
+        buf_append(out, ",", 1);
+        csv_quoted(out, data, data_len);
+        buf_printf(out, ",%s\r\n", hex_encode(v->leaf_hash, SHA256_BYTES, hex));
+out:
+        json_free(&doc);
+        return err;
+}
+
+/* hashes and checkpoint, which both proofs end with */
+static void proof_members(struct json_writer *w, const struct audit_proof *p)
+{
+        char text[48]; /* 44 characters of base64 for 32 bytes */
+        assert(base64_size(SHA256_BYTES) <= sizeof(text));
+        jw_key(w, "hashes");
+        jw_array(w);
+        for (uint32_t i = 0; i < p->count; i++)
+                jw_string(w, base64_encode(p->hashes[i], SHA256_BYTES, text));
+        jw_end_array(w);
+        jw_key(w, "checkpoint");
+        jw_string_n(w, (const char *)p->checkpoint.data, p->checkpoint.len);
+}
+
+void render_inclusion(struct json_writer *w, const struct audit_proof *p)
+{
+        jw_object(w);
+        jw_key(w, "index");
+        jw_u64(w, p->index);
+        jw_key(w, "size");
+        jw_u64(w, p->size);
+        jw_key(w, "leaf_hash");
+        jw_hex(w, p->leaf_hash, SHA256_BYTES);
+        proof_members(w, p);
+        jw_end_object(w);
+}
+
+void render_consistency(struct json_writer *w, uint64_t from, uint64_t to,
+                        const struct audit_proof *p)
+{
+        jw_object(w);
+        jw_key(w, "from");
+        jw_u64(w, from);
+        jw_key(w, "to");
+        jw_u64(w, to);
+        proof_members(w, p);
+        jw_end_object(w);
+}
