@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * certificate.c: an erasure's certificate and the proof that the log records it: fetched and
+ * checked before they are written, or checked as files that came from anywhere. */
+#include "lib/audit/certificate.h"
+#include "cli/commands.h"
+#include "cli/log_keys.h"
+#include "cli/log_memory.h"
+#include "cli/table.h"
+#include "lib/audit/dsse.h"
+#include "lib/audit/proof.h"
+#include "lib/util/file.h"
+#include <inttypes.h>
+#include <string.h>
+
+struct certificate_options {
+        const char *output, *proof, *html, *verify, *key;
+};
+#define AT(m) offsetof(struct certificate_options, m)
+const struct option_spec certificate_options[] = {
+        {"output", "FILE", OPTION_TEXT, AT(output), "write the signed envelope there (also -o)"},
+        {"proof", "FILE", OPTION_TEXT, AT(proof),
+         "write the tlog-proof there; with --verify: check it"},
+        {"html", "FILE", OPTION_TEXT, AT(html), "write the page for people there"},
+        {"verify", "FILE", OPTION_TEXT, AT(verify), "check this certificate, offline"},
+        {"key", "VKEY", OPTION_TEXT, AT(key),
+         "the log's key, as NAME+ID+KEY; anything else is refused"},
+        {NULL, NULL, OPTION_FLAG, 0, NULL},
+};
+const size_t certificate_options_size = sizeof(struct certificate_options);
+
+/* What was checked. */
+struct outcome {
+        struct certificate_read c;
+        struct note_key key;
+        struct checkpoint log; /* the proof's; size 0: no proof was given */
+};
+
+/* "error: inclusion: ..." */
+static int complain_check(const struct errinfo *e)
+{
+        return e->field[0] != '\0' ? complain("%s: %s", e->field, e->detail) : complain_about(e);
+}
+
+static int check(struct outcome *o, const struct buf *envelope, const struct buf *proof)
+{
+        struct errinfo e = {0};
+        int err = certificate_open(envelope->data, envelope->len, &o->key, &o->c, &e);
+        if (err == 0 && proof != NULL)
+                err = certificate_check_proof(&o->c, proof->data, proof->len, &o->key, &o->log, &e);
+        return err == 0 ? 0 : complain_check(&e);
+}
+
+/* --- what is shown --- */
+
+static void print_member(const struct json *p, const char *key, const char *head)
+{
+        const char *text = json_string(json_get(p, key));
+        (void)printf("%-12s ", head);
+        print_text(stdout, text != NULL ? text : "-");
+        (void)putchar('\n');
+}
+
+static void print_number(const struct json *p, const char *key, const char *head)
+{
+        int64_t v = 0;
+        if (json_integer(json_get(p, key), 0, INT64_MAX, &v))
+                (void)printf("%-12s %" PRId64 "\n", head, v);
+}
+
+static void print_outcome(const struct outcome *o)
+{
+        const struct json *p = o->c.predicate;
+        char vkey[NOTE_VKEY_SIZE];
+        print_member(p, "erasure", "erasure");
+        print_member(p, "reference", "reference");
+        print_member(p, "regulation", "regulation");
+        print_number(p, "matched", "records");
+        print_number(p, "checkpoints_destroyed", "checkpoints");
+        print_member(p, "guarantee", "guarantee");
+        print_member(p, "forgotten_at", "forgotten");
+        print_member(p, "scrubbed_at", "scrubbed");
+        print_member(p, "completed_at", "completed");
+        (void)printf("%-12s good, by %s\n", "signature", note_vkey_format(&o->key, vkey));
+        if (o->log.size > 0)
+                (void)printf("%-12s entry %" PRIu64 " of the log of %" PRIu64
+                             " entries records this certificate\n",
+                             "proof", o->c.log_index, o->log.size);
+        else
+                (void)printf("%-12s none was given: that the log records it was not checked\n",
+                             "proof");
+}
+
+static int print_verdict(const struct outcome *o)
+{
+        struct buf out = {0};
+        struct json_writer w;
+        char vkey[NOTE_VKEY_SIZE];
+        jw_init(&w, &out);
+        jw_object(&w);
+        jw_key(&w, "verified");
+        jw_bool(&w, true);
+        jw_key(&w, "erasure");
+        jw_string(&w, o->c.erasure);
+        jw_key(&w, "key");
+        jw_string(&w, note_vkey_format(&o->key, vkey));
+        jw_key(&w, "log_index");
+        jw_u64(&w, o->c.log_index);
+        jw_key(&w, "log_size");
+        if (o->log.size > 0)
+                jw_u64(&w, o->log.size);
+        else
+                jw_null(&w);
+        jw_key(&w, "predicate");
+        json_copy(&w, o->c.predicate);
+        jw_end_object(&w);
+        int status = print_json(&out);
+        buf_free(&out, false);
+        return status;
+}
+
+/* --- files --- */
+
+static int verify_files(const struct ctl *c, const struct certificate_options *o)
+{
+        struct errinfo e = {0};
+        struct buf envelope = {0}, proof = {0};
+        struct outcome out = {.log.size = 0};
+        int status = 0;
+        if (o->key == NULL)
+                return complain_usage("--verify needs the log's key: --key VKEY");
+        if (o->output != NULL || o->html != NULL)
+                return complain_usage("--verify writes nothing: leave --output and --html out");
+        if (note_vkey_parse(o->key, strlen(o->key), &out.key, &e) != 0)
+                return complain_usage("--key: %s", e.detail);
+        if (read_file(o->verify, DSSE_BYTES_MAX, &envelope, &e) != 0 ||
+            (o->proof != NULL && read_file(o->proof, TLOG_PROOF_BYTES_MAX, &proof, &e) != 0))
+                status = complain_about(&e);
+        if (status == 0)
+                status = check(&out, &envelope, o->proof != NULL ? &proof : NULL);
+        if (status == 0 && c->json)
+                status = print_verdict(&out);
+        else if (status == 0)
+                print_outcome(&out);
+        certificate_clear(&out.c);
+        buf_free(&proof, false);
+        buf_free(&envelope, false);
+        return status;
+}
+
+/* --- the daemon --- */
+
+static int get(struct ctl *c, const char *id, const char *what, const char *accept,
+               struct http_answer *a)
+{
+        struct buf path = {0};
+        buf_append_str(&path, "/v1/erasures/");
+        path_escape(&path, id);
+        buf_append_str(&path, what);
+        const char *text = path_text(&path);
+        const struct http_request r = {.method = "GET", .path = text, .accept = accept};
+        int status = text != NULL ? api_call(c, &r, a) : EXIT_FAILED;
+        buf_free(&path, false);
+        return status;
+}
+
+/* *pruned: the log has the entry's hash alone, which is no reason to have no certificate. */
+static int get_proof(struct ctl *c, const char *id, bool wanted, struct http_answer *a,
+                     bool *pruned)
+{
+        struct buf path = {0};
+        buf_append_str(&path, "/v1/erasures/");
+        path_escape(&path, id);
+        buf_append_str(&path, "/proof");
+        const char *text = path_text(&path);
+        const struct http_request r = {.method = "GET", .path = text, .accept = "text/plain"};
+        int status = text != NULL ? http_call(c, &r, a) : EXIT_FAILED;
+        *pruned = status == 0 && a->status == 410 && !wanted;
+        if (*pruned)
+                remark("the log entry was pruned after its retention: there is no proof any more");
+        else if (status == 0 && a->status / 100 != 2)
+                status = api_complain(a);
+        buf_free(&path, false);
+        return status;
+}
+
+/* The log of the proof is the one that was seen, or that the pinned key handed over. */
+static int check_same_log(struct ctl *c, const struct memory *m, const struct checkpoint *log)
+{
+        if (!m->exists || log->size == 0)
+                return 0;
+        const bool later = log->size >= m->checkpoint.size;
+        int status = check_growth(c, later ? &m->checkpoint : log, later ? log : &m->checkpoint);
+        return status == UL_CORRUPT
+                       ? complain(
+                                 "checkpoint: the log of the proof does not go on from the one %s: "
+                                 "its history was changed",
+                                 m->handed_over ? "that the pinned key handed over" : "seen before")
+                       : status;
+}
+
+static int write_files(struct ctl *c, const struct certificate_options *o, const char *id,
+                       const struct buf *envelope, const struct buf *proof)
+{
+        struct http_answer page = {0};
+        int status = o->output != NULL ? write_output(o->output, envelope) : 0;
+        if (status == 0 && o->proof != NULL)
+                status = write_output(o->proof, proof);
+        if (status == 0 && o->html != NULL) {
+                status = get(c, id, "/certificate", "text/html", &page);
+                if (status == 0)
+                        status = write_output(o->html, &page.body);
+        }
+        http_answer_free(&page);
+        return status;
+}
+
+static bool to_stdout(const char *path)
+{
+        return path != NULL && strcmp(path, "-") == 0;
+}
+
+static int fetch(struct ctl *c, const struct certificate_options *o, const char *id)
+{
+        struct http_answer envelope = {0}, proof = {0};
+        struct memory m = {.exists = false};
+        struct outcome out = {.log.size = 0};
+        bool pruned = false;
+        int status = memory_read(c, &m);
+        if (status == 0)
+                status = choose_key(c, o->key, &m, &out.key);
+        if (status == 0)
+                status = get(c, id, "/certificate", "application/json", &envelope);
+        if (status == 0)
+                status = get_proof(c, id, o->proof != NULL, &proof, &pruned);
+        if (status == 0)
+                status = check(&out, &envelope.body, pruned ? NULL : &proof.body);
+        if (status == 0)
+                status = check_same_log(c, &m, &out.log);
+        if (status == 0 && strcmp(out.c.erasure, id) != 0)
+                status = complain("statement: the certificate is of another erasure");
+        if (status == 0)
+                status = write_files(c, o, id, &envelope.body, &proof.body);
+        if (status == 0 && c->json && o->output == NULL)
+                status = print_json(&envelope.body);
+        else if (status == 0 && !c->json && !to_stdout(o->output) && !to_stdout(o->html) &&
+                 !to_stdout(o->proof))
+                print_outcome(&out);
+        certificate_clear(&out.c);
+        http_answer_free(&proof);
+        http_answer_free(&envelope);
+        return status;
+}
+
+int certificate_run(struct ctl *c, const struct operands *in, const void *options)
+{
+        const struct certificate_options *o = options;
+        if ((o->verify != NULL) == (in->count == 1))
+                return complain_usage("give the ID of an erasure, or --verify FILE");
+        return o->verify != NULL ? verify_files(c, o) : fetch(c, o, in->items[0]);
+}

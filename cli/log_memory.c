@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * log_memory.c: see log_memory.h. */
+#include "cli/log_memory.h"
+
+#include "cli/log_keys.h"
+#include <stdlib.h>
+#include <string.h>
+
+static int memory_path(const struct ctl *c, struct memory *m, struct errinfo *e)
+{
+        uint8_t digest[SHA256_BYTES];
+        char name[2 * 16 + 1];
+        const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+        sha256(c->url, strlen(c->url), digest);
+        hex_encode(digest, 16, name);
+        if (state != NULL && state[0] == '/')
+                return path_format(m->path, e, "%s/unlearnd/%s.log", state, name);
+        if (home == NULL || home[0] != '/')
+                return ul_fail(e, UL_INVALID,
+                               "neither XDG_STATE_HOME nor HOME says where to remember the log");
+        return path_format(m->path, e, "%s/.local/state/unlearnd/%s.log", home, name);
+}
+
+int memory_read(const struct ctl *c, struct memory *m)
+{
+        struct errinfo e = {0};
+        struct buf text = {0};
+        if (memory_path(c, m, &e) != 0)
+                return complain_about(&e);
+        int err = read_file(m->path, NOTE_BYTES_MAX, &text, &e);
+        if (err == UL_NOT_FOUND) {
+                buf_free(&text, false);
+                return 0;
+        }
+        const char *p = (const char *)text.data;
+        const char *newline = err == 0 ? memchr(p, '\n', text.len) : NULL;
+        if (err == 0 && newline == NULL)
+                err = ul_fail(&e, UL_CORRUPT, "it is damaged");
+        if (err == 0)
+                err = note_vkey_parse(p, (size_t)(newline - p), &m->key, &e);
+        if (err == 0)
+                err = checkpoint_verify(newline + 1, text.len - (size_t)(newline + 1 - p), &m->key,
+                                        &m->checkpoint, &e);
+        m->exists = err == 0;
+        buf_free(&text, false);
+        return err == 0 ? 0 : complain("%s: %s", m->path, e.detail);
+}
+
+int memory_write(const struct memory *m, const struct note_key *key, const struct buf *note)
+{
+        struct errinfo e = {0};
+        struct buf text = {0};
+        char vkey[NOTE_VKEY_SIZE], dir[PATH_SIZE];
+        memcpy(dir, m->path, sizeof dir);
+        *strrchr(dir, '/') = '\0';
+        buf_printf(&text, "%s\n", note_vkey_format(key, vkey));
+        buf_append(&text, note->data, note->len);
+        int err = text.failed ? ul_fail(&e, UL_NOMEM, "out of memory") : make_dirs(dir, &e);
+        if (err == 0)
+                err = write_file_durably(m->path, text.data, text.len, &e);
+        buf_free(&text, false);
+        return err == 0 ? 0 : complain("the checkpoint cannot be remembered: %s", e.detail);
+}
+
+int get_text(struct ctl *c, const char *path, struct http_answer *a)
+{
+        const struct http_request r = {.method = "GET", .path = path, .accept = "text/plain"};
+        return api_call(c, &r, a);
+}
+
+static int daemon_key(struct ctl *c, struct note_key *key)
+{
+        struct http_answer a = {0};
+        struct errinfo e = {0};
+        int status = get_text(c, "/v1/audit/key", &a);
+        size_t len = a.body.len;
+        while (status == 0 && len > 0 && a.body.data[len - 1] == '\n')
+                len--;
+        if (status == 0 && note_vkey_parse((const char *)a.body.data, len, key, &e) != 0)
+                status = complain("the daemon's key: %s", e.detail);
+        http_answer_free(&a);
+        return status;
+}
+
+/* The remembered key is not the log's any more. */
+static int follow_memory(struct ctl *c, bool pinned, struct memory *m, const struct note_key *key)
+{
+        struct checkpoint last;
+        int status = follow_keys(c, &m->key, key, &m->checkpoint, &last);
+        if (status == 0) {
+                remark("the log's key was exchanged: the one that is remembered handed over");
+                m->checkpoint = last;
+                m->key = *key;
+        } else if (status == UL_NOT_FOUND && pinned) {
+                m->exists = false; /* of another log that was at this address */
+                status = 0;
+        } else if (status == UL_NOT_FOUND) {
+                status = complain("the log at %s has another key than before. If that is right, "
+                                  "give it with --key, or remove %s",
+                                  c->url, m->path);
+        }
+        return status;
+}
+
+/* What the pinned key handed over is the beginning of what is remembered, or is remembered itself.
+ */
+static int check_pin(struct ctl *c, const struct note_key *pin, struct memory *m,
+                     const struct note_key *key)
+{
+        struct checkpoint last;
+        if (same_key(pin, key))
+                return 0;
+        int status = follow_keys(c, pin, key, NULL, &last);
+        if (status == UL_NOT_FOUND)
+                return complain("the log's key is not the one that --key pins");
+        if (status == 0 && m->exists)
+                status = check_growth(c, &last, &m->checkpoint);
+        if (status == UL_CORRUPT)
+                return complain("the log that is remembered in %s does not go on from the one that "
+                                "the pinned key handed over: its history was changed",
+                                m->path);
+        if (status != 0)
+                return status;
+        remark("the log's key was exchanged: the one that --key pins handed over");
+        if (!m->exists) {
+                m->exists = m->handed_over = true;
+                m->checkpoint = last;
+                m->key = *key;
+        }
+        return 0;
+}
+
+int choose_key(struct ctl *c, const char *pinned, struct memory *m, struct note_key *key)
+{
+        struct errinfo e = {0};
+        struct note_key pin;
+        if (pinned != NULL && note_vkey_parse(pinned, strlen(pinned), &pin, &e) != 0)
+                return complain_usage("--key: %s", e.detail);
+        int status = daemon_key(c, key);
+        if (status == 0 && m->exists && !same_key(&m->key, key))
+                status = follow_memory(c, pinned != NULL, m, key);
+        if (status == 0 && pinned != NULL)
+                status = check_pin(c, &pin, m, key);
+        return status;
+}

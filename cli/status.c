@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * status.c: is the daemon well: readiness, models, erasures that are not completed; and metrics. */
+#include "cli/commands.h"
+#include "cli/http.h"
+#include "cli/table.h"
+#include <string.h>
+
+/* Whether requests are served. Not ready is an answer, no failure of the call. */
+static int get_ready(struct ctl *c, bool *ready)
+{
+        const struct http_request r = {.method = "GET", .path = "/v2/health/ready"};
+        struct http_answer a = {0};
+        int status = http_call(c, &r, &a);
+        *ready = status == 0 && a.status == 200;
+        if (status == 0 && a.status != 200 && a.status != 503)
+                status = api_complain(&a);
+        http_answer_free(&a);
+        return status;
+}
+
+struct overview {
+        struct json_writer w; /* --json */
+        struct buf out;
+        struct table models, erasures;
+        uint64_t pending;
+        bool json;
+};
+
+static int take_model(void *arg, const struct json *m)
+{
+        static const char *const keys[] = {"name", "state", "records", "clean_constituents",
+                                           "degraded_constituents"};
+        struct overview *o = arg;
+        if (o->json)
+                json_copy(&o->w, m);
+        for (size_t i = 0; !o->json && i < sizeof keys / sizeof *keys; i++)
+                table_add_member(&o->models, m, keys[i]);
+        return 0;
+}
+
+static int take_erasure(void *arg, const struct json *e)
+{
+        static const char *const keys[] = {"id",          "state",    "matched",
+                                           "accepted_at", "deadline", "overdue"};
+        struct overview *o = arg;
+        o->pending++;
+        if (o->json)
+                json_copy(&o->w, e);
+        for (size_t i = 0; !o->json && i < sizeof keys / sizeof *keys; i++)
+                table_add_member(&o->erasures, e, keys[i]);
+        return 0;
+}
+
+static int gather(struct ctl *c, struct overview *o, bool ready)
+{
+        bool more = false;
+        jw_init(&o->w, &o->out);
+        jw_object(&o->w);
+        jw_key(&o->w, "url");
+        jw_string(&o->w, c->url);
+        jw_key(&o->w, "ready");
+        jw_bool(&o->w, ready);
+        jw_key(&o->w, "models");
+        jw_array(&o->w);
+        int status = api_list(c, "/v1/models", 0, take_model, o, &more);
+        if (status != 0)
+                return status;
+        jw_end_array(&o->w);
+        jw_key(&o->w, "pending_erasures");
+        jw_array(&o->w);
+        status = api_list(c, "/v1/erasures?state=forgotten", 20, take_erasure, o, &more);
+        if (status != 0)
+                return status;
+        jw_end_array(&o->w);
+        jw_key(&o->w, "more_pending");
+        jw_bool(&o->w, more);
+        jw_end_object(&o->w);
+        if (more && !o->json)
+                remark("more erasures are pending than are shown; see unlearnctl erasures --state "
+                       "forgotten");
+        return 0;
+}
+
+int status_run(struct ctl *c, const struct operands *in, const void *options)
+{
+        static const char *const models[] = {"model", "state",    "records",
+                                             "clean", "degraded", NULL};
+        static const char *const erasures[] = {
+                "pending erasure", "state", "records", "accepted_at", "deadline", "overdue", NULL};
+        struct overview o = {.json = c->json};
+        bool ready = false;
+        (void)in;
+        (void)options;
+        table_begin(&o.models, models);
+        table_begin(&o.erasures, erasures);
+        int status = get_ready(c, &ready);
+        if (status == 0)
+                status = gather(c, &o, ready);
+        if (status == 0 && c->json) {
+                status = print_json(&o.out);
+        } else if (status == 0) {
+                (void)printf("%s is %s\n\n", c->url, ready ? "ready" : "not ready");
+                status = table_print(&o.models, stdout);
+                if (status == 0 && o.pending > 0) {
+                        (void)fputc('\n', stdout);
+                        status = table_print(&o.erasures, stdout);
+                } else if (status == 0) {
+                        (void)puts("\nNo erasure is pending.");
+                }
+        }
+        table_drop(&o.models);
+        table_drop(&o.erasures);
+        buf_free(&o.out, false);
+        return status == 0 && !ready ? EXIT_FAILED : status;
+}
+
+static bool write_out(void *arg, const char *data, size_t len)
+{
+        return fwrite(data, 1, len, arg) == len;
+}
+
+int metrics_run(struct ctl *c, const struct operands *in, const void *options)
+{
+        const struct http_request r = {.method = "GET",
+                                       .path = "/metrics",
+                                       .accept = "text/plain",
+                                       .sink = write_out,
+                                       .arg = stdout};
+        struct http_answer a = {0};
+        (void)in;
+        (void)options;
+        if (c->json)
+                return complain_usage("metrics are Prometheus text, not JSON");
+        int status = api_call(c, &r, &a);
+        http_answer_free(&a);
+        return status;
+}
