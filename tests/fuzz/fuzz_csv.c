@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * fuzz_csv.c: an upload as CSV. See fuzz_ingest.h. */
+#include "tests/fuzz/fuzz_ingest.h"
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+        (void)argc, (void)argv;
+        return crypto_init();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+        fuzz_ingest_format(INGEST_CSV, FUZZ_ENCODINGS, data, size);
+        return 0;
+}

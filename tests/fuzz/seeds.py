@@ -1,0 +1,237 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Writes tests/fuzz/seeds/: for each target a few small inputs that reach its far corners, so that a short run starts
+from there. They are committed; run this after a change of a format, from the top of the checkout."""
+import base64
+import gzip
+import hashlib
+import json
+import struct
+import subprocess
+import zlib
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+SEEDS = Path("tests/fuzz/seeds")
+LINE_MAX = 512  # NDJSON_LINE_MAX in a build for fuzzing
+
+
+def put(target, **inputs):
+    folder = SEEDS / target
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.iterdir():
+        old.unlink()
+    for name, data in inputs.items():
+        (folder / name).write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def dump(value):
+    return json.dumps(value, separators=(",", ":"))
+
+
+def bodies():
+    softmax = {"name": "digits", "features": 64, "classes": 10, "shards": 4, "slices": 4}
+    mlp = {"name": "m", "kind": "mlp", "task": "regression", "features": 3, "targets": 2, "hidden": [8, 4],
+           "activation": "tanh", "optimizer": "adam", "learning_rate": 0.01, "epochs": 3, "batch_size": 16,
+           "seed": 7, "standardize": True, "l2": 1e-4, "learning_rate_decay": 0.1, "aggregation": "mean"}
+    tabular = {"name": "people", "encoder": "tabular", "labels": ["no", "yes"],
+               "columns": [{"name": "age", "type": "numeric"},
+                           {"name": "job", "type": "categorical", "values": ["clerk", "nurse"]}]}
+    text = {"name": "spam", "encoder": "hash_text", "dtype": "u8", "features": 256, "classes": 2,
+            "labels": ["ham", "spam"], "momentum": 0.9, "optimizer": "sgd"}
+    erasure = {"subjects": ["alice@example.org", "bob"], "records": [{"model": "digits", "id": "r17"}],
+               "models": ["digits"], "regulation": "gdpr", "received_at": "2026-01-31T09:00:00Z",
+               "deadline": "2026-02-28T10:00:00+01:00", "reference": "DSR-1042"}
+    hashed = {"subjects_sha256": [hashlib.sha256(b"alice").hexdigest()], "idempotency_key": "k-1", "dry_run": False}
+    put("body", softmax=dump(softmax), mlp=dump(mlp), tabular=dump(tabular), text=dump(text), erasure=dump(erasure),
+        hashed=dump(hashed), line=dump({"subjects": ["a"], "idempotency_key": "k-1"}),
+        escapes=r'{"a":"\u00e9\ud83d\ude00\n\"\\\/","b":[1e308,-0.0,5e-324,0.1,123456789012345678],"c":[[[{}]]]}',
+        scalar="-1.5e-3")
+
+
+def uploads():
+    put("ndjson",
+        none='0{"id":"a","label":"spam","features":[1,2.5]}\n{"id":"b","subject":"s","label":0,"features":[-1,1e3]}\n\n'
+             '{"id":"c","label":"1","features":[1]}\n',
+        bits='2{"id":"a","label":"1","features":[0,1,0,1,1,0,0,1,1]}\n{"id":"a","label":1,"features":[2]}',
+        targets='3{"id":"a","label":[1,-2.5],"features":[0,1],"erasure_likelihood":"high"}\n',
+        text='4{"id":"\\u00e9","label":"spam","text":"Hello, hello WORLD 7"}\n{"id":"","label":"x","text":1}\n',
+        columns='5{"id":"a","label":"0","columns":{"age":"31","job":"clerk"}}\n'
+                '{"id":"b","columns":{"age":4,"job":null},"label":-7}\n',
+        unlabelled='6{"id":"a","features":[1,2]}\n',
+        longest="6" + "".join('{"id":"a","features":[1,2]}'.ljust(n) + "\n" for n in (LINE_MAX, LINE_MAX + 1, LINE_MAX)))
+    put("csv",
+        none="0id,subject,label,a,b\nr1,s1,spam,1,2.5\nr2,,-7,3,4\n",
+        quoted='5id,job,label,age,erasure_likelihood\r\n"a","cle""rk",spam,31,high\r\nb,nurse,0, 4 ,\r\n'
+               '"c\nd",x,1,5,low\n',
+        targets="3id,label.0,label.1,x,y\n1,0.5,-1e3,2,3\n",
+        text='4id,text,label\n1,"hello, world",spam\n2,,0',
+        unlabelled="6id,a,b\nr1,1,2\n\nr2,nan,1\n",
+        longest="6id,a,b\n" + "".join("r1,1,2".ljust(n) + "\n" for n in (LINE_MAX, LINE_MAX + 1, LINE_MAX)),
+        header="6id,a,b".ljust(LINE_MAX + 1) + "\nr1,1,2\n", long_header="6id,a,b".ljust(LINE_MAX + 2) + "\nr1,1,2\n")
+    rows = struct.pack("<6f", 1, 2, 0, 3, -4, 1)
+    put("npy",
+        f4=b"0" + npy("<f4", (2, 3), rows),
+        u1=b"1" + npy("|u1", (2, 3), bytes([1, 2, 0, 255, 0, 1])), b1=b"2" + npy("|b1", (1, 10), bytes([0, 1] * 5)),
+        f8=b"3" + npy("<f8", (1, 4), struct.pack("<4d", 1, 2, 0.5, -1)),
+        i8=b"0" + npy("<i8", (1, 3), struct.pack("<3q", 1, -2, 1), 2), unlabelled=b"4" + npy("<f4", (2, 2), rows[:16]))
+
+
+def npy(descr, shape, rows, version=1):
+    head = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    size = struct.pack("<H", len(head)) if version == 1 else struct.pack("<I", len(head))
+    return b"\x93NUMPY" + bytes([version, 0]) + size + head + rows
+
+
+def zstd(data, *options):
+    return subprocess.run(["zstd", "-c", *options], input=data, capture_output=True, check=True).stdout
+
+
+def compressed():
+    text = b'{"id":"a","label":"spam","features":[1,2.5]}\n' * 5
+    stored = zlib.compressobj(0, zlib.DEFLATED, 31)
+    put("inflate", gzip=b"0" + gzip.compress(text, mtime=0), members=b"0" + 2 * gzip.compress(b"one", mtime=0),
+        stored=b"0" + stored.compress(b"stored") + stored.flush(), empty=b"0" + gzip.compress(b"", mtime=0),
+        zstd=b"1" + zstd(text), checked=b"1" + zstd(text * 20, "--check"), frames=b"1" + zstd(b"one") + zstd(b"two"),
+        skippable=b"1" + struct.pack("<II", 0x184D2A50, 3) + b"abc" + zstd(b"x"),
+        bomb=b"1" + zstd(b"\0" * 100000), long=b"1" + zstd(text, "--long=27"), plain=b"0plain text")
+
+
+def predictions():
+    tensor = {"name": "input", "shape": [1, 3], "datatype": "FP32"}
+    raw = dump({"inputs": [tensor | {"parameters": {"binary_data_size": 12}}],
+                "parameters": {"binary_data_output": True}})
+    strings = dump({"inputs": [{"name": "input", "shape": [2], "datatype": "BYTES",
+                                "parameters": {"binary_data_size": 13}}]})
+    put("infer",
+        v2="0\n" + dump({"id": "7", "inputs": [tensor | {"data": [1, 2.5, -3e1]}],
+                         "outputs": [{"name": "probabilities"}]}),
+        rows="0\n" + dump({"inputs": [tensor | {"shape": [2, 3], "data": [[1, 2, 3], [4, 5, 6]]}],
+                           "outputs": [{"name": "class", "parameters": {"binary_data": True}}, {"name": "label"}]}),
+        binary=f"0{len(raw)}\n{raw}".encode() + struct.pack("<3f", 1, 2, 3),
+        text="1\n" + dump({"inputs": [{"name": "input", "shape": [2], "datatype": "BYTES",
+                                       "data": ["a b", "\u00e9"]}]}),
+        strings=f"1{len(strings)}\n{strings}".encode() + struct.pack("<I", 3) + b"abc" + struct.pack("<I", 2) + b"de",
+        table="2\n" + dump({"inputs": [{"name": "input", "shape": [1, 2], "datatype": "BYTES",
+                                        "data": [["31", "clerk"]]}]}),
+        regression="3\n" + dump({"inputs": [tensor | {"shape": [1, 2], "datatype": "INT8", "data": [1, -128]}]}),
+        v1="0\n" + dump({"instances": [[1, 2, 3], [4, 5, 6]]}),
+        v1_features="0\n" + dump({"instances": [{"features": [1, 2, 3]}]}),
+        v1_text="1\n" + dump({"instances": ["a b", "c"]}), v1_object="1\n" + dump({"instances": [{"text": "a"}]}),
+        v1_table="2\n" + dump({"instances": [{"columns": {"age": 31, "job": None}}]}))
+    put("tensor",
+        cut='0{"inputs":[{"data":[1,[2],"x]"],"x":{"data":[1]}},{"data" : [ ] }],"data":[3]}',
+        strings=b"0" + struct.pack("<I", 3) + b"abc" + struct.pack("<I", 0), flat="229[1,2,3.5,-1e-3]",
+        rows="229[[1,2],[3,4]]", whole="111[255]", over="111[256]", negative="115[-128]", under="115[-129]", bools="120[true,0]", words="129[NaN,-Infinity]", deep="119[[[1]]]",
+        large="128[9223372036854775807,-9223372036854775808]")
+
+
+def files():
+    put("config", documented=Path("config/unlearnd.conf").read_text(),
+        all="[server]\ndata_dir = /tmp/x\nlisten = 127.0.0.1:0\nhttp_threads = 4\nupload_max = 64M\nlog_level = debug\n"
+            "insecure_no_auth = yes\n[store]\nmap = 1T\n[audit]\norigin = example.org/log\n[training]\nworkers = 2\n",
+        wrong="[server]\nlisten_prot = 1\n", outside="x = 1\n", empty="")
+    token = hashlib.sha256(b"secret").hexdigest()
+    put("tokens", two=f"Bearer secret\nci ingest,predict {token} rate=100/60\n# a comment\nadmin admin {'0' * 64}\n",
+        lower=f"bearer   secret\nx.y-z_1 erase,audit {token.upper()}\n", wrong=f"Basic x\nname nothing {token}\n",
+        short="Bearer secret\nci ingest abc\n", twice=f"Bearer secret\na admin {token}\nb admin {token}\n")
+    model = {"name": "m", "features": 3, "classes": 2, "shards": 4, "slices": 2}
+    job = {"id": "01ARZ3NDEKTSV4RRFFQ69G5FAV", "fence": 9, "root": "/d/models/m", "scratch": "/d/scratch", "config": model,
+           "model_key": "5a" * 32, "shard": 1, "from": 2, "slices": [{"rows": 3, "live": 2}, {"rows": 0, "live": 0}],
+           "parent": "ab" * 32, "kernel": "Haswell"}
+    put("job", job=dump(job), first=dump(job | {"from": 1, "kernel": "", "fence": 2 ** 53}),
+        wrong=dump(job | {"slices": [{"rows": 1, "live": 2}]}))
+    checkpoints()
+    row_files()
+
+
+def checkpoints():
+    meta = {"format": "unlearnd.checkpoint.v1", "config_hash": "01" * 32, "shard": "1", "slice": "2", "stage": "2",
+            "parent": "00" * 32, "retained": "02" * 32, "records": "5", "kernel": "Haswell"}
+    tensors = {"mean": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},
+               "layers.0.weight": {"dtype": "F32", "shape": [2, 3], "data_offsets": [8, 32]},
+               "layers.0.bias": {"dtype": "F32", "shape": [3], "data_offsets": [32, 44]}}
+    data = struct.pack("<11f", *range(11))
+    header = dump({"__metadata__": meta} | tensors)
+    padded = header.encode().ljust((8 + len(header) + 63) // 64 * 64 - 8)
+    put("checkpoint", trained=("0" + header).encode() + data, whole=b"1" + struct.pack("<Q", len(padded)) + padded + data,
+        empty="0" + dump({"__metadata__": meta | {"records": "0"}}), short="0" + header,
+        vast="0" + dump({"__metadata__": meta, "x": {"dtype": "F32", "shape": [4294967295, 4294967295],
+                                                     "data_offsets": [0, 8]}}))
+
+
+def row_files():
+    features, inputs = 19, {}
+    for dtype, width in ((0, 4 * features), (1, features), (2, (features + 7) // 8)):
+        label = 4 * max(dtype, 1)
+        row_bytes = (20 + label + width + 3) // 4 * 4
+        header = b"ULROWS\r\n" + struct.pack("<7I", 1, dtype, features, dtype, row_bytes, 2, 3) + bytes(24)
+        header += struct.pack("<I", crc32c(header))
+        rows = b""
+        for i in range(3):
+            row = bytearray(bytes([i]) * row_bytes)
+            row[16:20] = bytes(4)
+            row[16:20] = struct.pack("<I", crc32c(bytes(row)))
+            rows += bytes(row) if i > 0 else bytes(row_bytes)  # the first was erased
+        inputs[f"dtype{dtype}"] = f"{dtype}30".encode() + header + rows
+        inputs[f"sealed{dtype}"] = f"{dtype}31".encode() + header + rows
+        inputs[f"short{dtype}"] = f"{dtype}40".encode() + header + rows
+    put("rows", **inputs)
+
+
+def texts():
+    put("router", **{f"line{i:02}": line for i, line in enumerate([
+        "GET /v1/models", "POST /v1/models/digits:predict", "HEAD /v1/models/m/records/a%2Fb", "DELETE /v1/models/m",
+        "POST /v1/erasures:batch", "GET /v1/audit/checkpoint", "GET /v1/audit/17", "GET /v2/models/m/versions/1/infer",
+        "POST /v2/models/m/infer", "GET /v2/health/ready", "PUT /v1/erasures/01ARZ3NDEKTSV4RRFFQ69G5FAV", "GET //v1/./..",
+        "GET /v1/models/%zz%00%", "X ." + "ab" * 16 + ".17", "X " + "01" * 16 + "." + "ab" * 16 + ".3", "X DSR-1042:a/b#c",
+        "X " + "AB" * 16,
+        "X 18446744073709551615", "X 1000", "X 2026-01-31T09:00:00Z", "X true", "X 01ARZ3NDEKTSV4RRFFQ69G5FAV"])})
+    key = Ed25519PrivateKey.from_private_bytes(bytes([7]) + bytes(31))
+    public = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    name = "example.org/log"
+    key_id = hashlib.sha256(name.encode() + b"\n\x01" + public).digest()[:4]
+    head = f"{name}\n15\n{base64.b64encode(bytes(range(32))).decode()}\n"
+    line = base64.b64encode(key_id + key.sign(head.encode())).decode()
+    note = f"{head}\n\u2014 {name} {line}\n"
+    vkey = f"{name}+{key_id.hex()}+{base64.b64encode(bytes([1]) + public).decode()}"
+    put("note", head="0" + head, text="0two\nlines \u00e9\n", extended="0" + head + "more\n", signed="1" + note,
+        cosigned="1" + note + f"\u2014 other {line}\n", unsigned="1" + head, vkey="2" + vkey, proof="3o0", short="3o11",
+        forged="3o00\x05\x01", none="3o03", longer="3o01", single="300")
+    statement = json.dumps({"_type": "https://in-toto.io/Statement/v1", "subject": [],
+                            "predicateType": "urn:unlearnd:erasure-certificate:v1",
+                            "predicate": {"erasure": "E", "log_index": 0, "log": {"origin": name}}})
+    kind = "application/vnd.in-toto+json"
+    sig = key.sign(f"DSSEv1 {len(kind)} {kind} {len(statement)} {statement}".encode())
+    envelope = json.dumps({"payload": base64.b64encode(statement.encode()).decode(), "payloadType": kind,
+                           "signatures": [{"keyid": "", "sig": base64.b64encode(sig).decode()}]})
+    entry = b'{"v":1,"index":0}'
+    one = f"{name}\n1\n{base64.b64encode(hashlib.sha256(bytes(1) + entry).digest()).decode()}\n"
+    one += f"\n\u2014 {name} {base64.b64encode(key_id + key.sign(one.encode())).decode()}\n"
+    proof = f"c2sp.org/tlog-proof@v1\nextra {base64.b64encode(entry).decode()}\nindex 0\n\n{one}"
+    put("certificate", envelope="0" + envelope, proof="1" + proof, bare="1" + proof.replace("extra ", "extra"),
+        statement="2" + statement, text="2hello world")
+    put("scalars", **{f"text{i:02}": text for i, text in enumerate([
+        "0", "-12.5e-3", "3.4028235e38", "1e-45", "0.1000000000000000055511151231257827", "179769313486231570000e289",
+        "4.9406564584124654e-324", "16777217", "9007199254740993", "2026-01-31T09:00:00Z", "2024-02-29T23:59:60.999+05:30",
+        "9999-12-31T23:59:59.999Z", "1970-01-01t00:00:00z", "01ARZ3NDEKTSV4RRFFQ69G5FAV", "00ffAB", "aGVsbG8=", "aGVsbG8h"])})
+
+
+if __name__ == "__main__":
+    bodies()
+    uploads()
+    compressed()
+    predictions()
+    files()
+    texts()
