@@ -15,7 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { LINE_BYTES_MAX = 1024, ENV_BYTES_MAX = 4096, ENV_MAX = 5 };
+enum { LINE_BYTES_MAX = 1024, ENV_BYTES_MAX = 4096, ENV_MAX = 8 };
 
 int worker_find(const char *given, char out[PATH_SIZE], struct errinfo *e)
 {
@@ -124,10 +124,11 @@ static int listen_to(struct listening *l, int fd)
 /* The few variables that a worker needs, as the daemon gives them. */
 static void fill_env(const char *kernel, char text[ENV_MAX][ENV_BYTES_MAX], char *env[ENV_MAX + 1])
 {
-        static const char *const passed[] = {"LD_LIBRARY_PATH", "ASAN_OPTIONS", "UBSAN_OPTIONS"};
+        static const char *const passed[] = {"OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE",
+                                             "LD_LIBRARY_PATH", "ASAN_OPTIONS", "UBSAN_OPTIONS"};
         size_t n = 0;
         (void)snprintf(text[n++], ENV_BYTES_MAX, "OPENBLAS_NUM_THREADS=1");
-        if (kernel[0] != '\0')
+        if (getenv("OPENBLAS_CORETYPE") == NULL && kernel[0] != '\0')
                 (void)snprintf(text[n++], ENV_BYTES_MAX, "OPENBLAS_CORETYPE=%s", kernel);
         for (size_t i = 0; i < sizeof passed / sizeof *passed; i++) {
                 const char *value = getenv(passed[i]);

@@ -334,14 +334,15 @@ static void close_on_exec(void)
                 cloexec_one_by_one(); /* before Linux 5.11 */
 }
 
-/* The few variables that a worker needs. OPENBLAS_CORETYPE is passed on even where it is empty: the
- * worker refuses that, rather than compute other bits (kernels.h). */
+/* The few variables that a worker needs: what the operator told BLAS of this machine goes before
+ * what the model is pinned to. OPENBLAS_CORETYPE is passed on even where it is empty: the worker
+ * refuses that, rather than compute other bits (kernels.h). */
 static uint32_t fill_env(const char *kernel, char text[ENV_MAX][ENV_BYTES_MAX],
                          char *env[ENV_MAX + 1])
 {
-        static const char *const passed[] = {"OPENBLAS_CORETYPE", "LD_LIBRARY_PATH",
-                                             "ASAN_OPTIONS",      "TSAN_OPTIONS",
-                                             "UBSAN_OPTIONS",     CRASH_POINT_VARIABLES};
+        static const char *const passed[] = {
+                "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "LD_LIBRARY_PATH",    "ASAN_OPTIONS",
+                "TSAN_OPTIONS",      "UBSAN_OPTIONS",    CRASH_POINT_VARIABLES};
         static const char *const fixed[] = {"LC_ALL=C", "OPENBLAS_NUM_THREADS=1"};
         uint32_t n = 0;
         for (size_t i = 0; i < sizeof fixed / sizeof fixed[0]; i++, n++)
