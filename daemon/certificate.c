@@ -204,7 +204,7 @@ int service_certificate(struct service *s, const uint8_t id[ULID_BYTES], struct 
 {
         struct txn *t = NULL;
         uint64_t index;
-        int err = store_read(s->store, &t, e);
+        int err = told_read(s, &t, e);
         if (err != 0)
                 return err;
         err = find(t, id, &index, statement, e);
@@ -224,7 +224,7 @@ int service_erasure_proof(struct service *s, const uint8_t id[ULID_BYTES], struc
         struct txn *t = NULL;
         uint64_t index = 0;
         uint32_t count = 0;
-        int err = store_read(s->store, &t, e);
+        int err = told_read(s, &t, e);
         if (err != 0)
                 return err;
         err = find(t, id, &index, NULL, e);

@@ -266,7 +266,7 @@ int service_model_get(struct service *s, const char *name, struct model_view *ou
         struct txn *t = NULL;
         int err = registry_get(s, name, &m, e);
         if (err == 0)
-                err = store_read(s->store, &t, e);
+                err = told_read(s, &t, e);
         if (err == 0) {
                 err = view_model(m, t, out);
                 txn_abort(&t);
@@ -287,7 +287,7 @@ int service_model_list(struct service *s, const char *after, uint32_t limit, str
         int err = registry_all(s, &models, &n, e);
         if (err != 0)
                 return err;
-        err = store_read(s->store, &t, e);
+        err = told_read(s, &t, e);
         for (uint32_t i = 0; i < n && *count < limit && err == 0; i++) {
                 if (after != NULL && strcmp(models[i]->config->name, after) <= 0)
                         continue;
@@ -373,7 +373,7 @@ int service_shards(struct service *s, const char *model, service_shard_fn fn, vo
         struct model_row row;
         int err = registry_get(s, model, &m, e);
         if (err == 0)
-                err = store_read(s->store, &t, e);
+                err = told_read(s, &t, e);
         if (err == 0)
                 err = t_model_get(t, m->config->name, &row, NULL);
         for (uint32_t i = 0; err == 0 && i < m->config->shards; i++)
@@ -398,7 +398,7 @@ int service_record_get(struct service *s, const char *model, const uint8_t recor
         bool staged = false;
         int err = registry_get(s, model, &m, e);
         if (err == 0)
-                err = store_read(s->store, &t, e);
+                err = told_read(s, &t, e);
         if (err == 0)
                 err = t_record_get(t, m->id, record, &row);
         if (err == 0)

@@ -165,7 +165,7 @@ int service_opendsr_get(struct service *s, const char *controller, const char *i
 {
         uint8_t erasure[ULID_BYTES];
         struct txn *t = NULL;
-        int err = store_read(s->store, &t, e);
+        int err = told_read(s, &t, e);
         if (err != 0)
                 return err;
         err = find(s, t, controller, id, erasure, e);
@@ -183,7 +183,7 @@ int service_opendsr_cancel(struct service *s, const char *controller, const char
 {
         uint8_t erasure[ULID_BYTES];
         struct txn *t = NULL;
-        int err = store_read(s->store, &t, e);
+        int err = told_read(s, &t, e);
         if (err != 0)
                 return err;
         err = find(s, t, controller, id, erasure, e);

@@ -15,7 +15,7 @@ int service_job_get(struct service *s, const uint8_t id[ULID_BYTES], struct job_
         struct txn *t = NULL;
         struct job_row row;
         struct buf result = {0};
-        int err = store_read(s->store, &t, e);
+        int err = told_read(s, &t, e);
         if (err != 0)
                 return err;
         err = t_job_get(t, id, &row, &result);
@@ -54,7 +54,7 @@ int service_job_list(struct service *s, const uint8_t *before, service_job_fn fn
                      struct errinfo *e)
 {
         struct job_walk w = {.s = s, .fn = fn, .arg = arg};
-        int err = store_read(s->store, &w.t, e);
+        int err = told_read(s, &w.t, e);
         if (err != 0)
                 return err;
         err = t_job_each_desc(w.t, before, show_job, &w);
@@ -68,7 +68,7 @@ int service_erasure_get(struct service *s, const uint8_t id[ULID_BYTES], struct 
                         struct errinfo *e)
 {
         struct txn *t = NULL;
-        int err = store_read(s->store, &t, e);
+        int err = told_read(s, &t, e);
         if (err != 0)
                 return err;
         err = view_erasure(s, t, id, out);
@@ -119,7 +119,7 @@ int service_erasure_list(struct service *s, const struct erasure_filter *f, cons
                          service_erasure_fn fn, void *arg, struct errinfo *e)
 {
         struct erasure_walk w = {.f = f, .fn = fn, .arg = arg};
-        int err = store_read(s->store, &w.t, e);
+        int err = told_read(s, &w.t, e);
         if (err != 0)
                 return err;
         err = t_erasure_each_desc(w.t, before, show_erasure, &w);
@@ -160,7 +160,7 @@ int service_audit_query(struct service *s, const struct audit_query *q, service_
                                  .from = q->from};
         struct audit_walk w = {.fn = fn, .arg = arg};
         struct txn *t = NULL;
-        int err = store_read(s->store, &t, e);
+        int err = told_read(s, &t, e);
         if (err != 0)
                 return err;
         err = audit_query(t, &f, AUDIT_SCAN_MAX, show_entry, &w, next);
@@ -174,7 +174,7 @@ int service_audit_get(struct service *s, uint64_t index, service_audit_fn fn, vo
         struct buf entry = {0};
         struct txn *t = NULL;
         struct audit_view v = {.index = index};
-        int err = store_read(s->store, &t, e);
+        int err = told_read(s, &t, e);
         if (err != 0)
                 return err;
         err = audit_get(t, index, &entry, v.leaf_hash);
@@ -204,7 +204,7 @@ static int proof_begin(struct service *s, struct txn **t, struct audit_proof *ou
                        struct errinfo *e)
 {
         *out = (struct audit_proof){0};
-        int err = store_read(s->store, t, e);
+        int err = told_read(s, t, e);
         if (err != 0)
                 return err;
         err = audit_checkpoint(*t, &out->checkpoint);
@@ -264,7 +264,7 @@ void audit_proof_clear(struct audit_proof *p)
 int service_audit_checkpoint(struct service *s, struct buf *out, struct errinfo *e)
 {
         struct txn *t = NULL;
-        int err = store_read(s->store, &t, e);
+        int err = told_read(s, &t, e);
         if (err != 0)
                 return err;
         err = audit_checkpoint(t, out);
@@ -282,7 +282,7 @@ int service_audit_tile(struct service *s, const char *path, struct buf *out, boo
         struct tile tile;
         int err = tile_path_parse(path, &tile, e);
         if (err == 0)
-                err = store_read(s->store, &t, e);
+                err = told_read(s, &t, e);
         if (err != 0)
                 return err;
         err = audit_tile(t, &tile, out, e);
@@ -317,7 +317,7 @@ int service_audit_keys(struct service *s, service_audit_key_fn fn, void *arg, st
 {
         struct key_walk w = {.fn = fn, .arg = arg};
         struct txn *t = NULL;
-        int err = store_read(s->store, &t, e);
+        int err = told_read(s, &t, e);
         if (err != 0)
                 return err;
         err = audit_keys(t, s->log, show_key, &w);

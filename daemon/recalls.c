@@ -272,7 +272,7 @@ int service_recall_list(struct service *s, const char *model, const struct recal
                 return err;
         l.model = m->id;
         model_unref(m);
-        err = store_read(s->store, &l.t, e);
+        err = told_read(s, &l.t, e);
         if (err != 0)
                 return err;
         err = t_recall_each(l.t, l.model, after, show_recall, &l);

@@ -133,7 +133,7 @@ static int see(void *arg, const uint8_t id[ULID_BYTES], const struct erasure_row
 static int walk(struct report *r, struct errinfo *e)
 {
         struct txn *t = NULL;
-        int err = store_read(r->service->store, &t, e);
+        int err = told_read(r->service, &t, e);
         if (err != 0)
                 return err;
         r->step = WALK_STEP;

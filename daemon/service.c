@@ -328,6 +328,7 @@ int service_start(const struct config *c, bool (*stop_asked)(void), struct servi
         pthread_rwlock_init(&s->registry_lock, NULL);
         pthread_mutex_init(&s->progress_lock, NULL);
         pthread_mutex_init(&s->feed_lock, NULL);
+        told_init(s);
         health_init(&s->health);
         backup_init(s);
         int err = opendsr_start(s, e);
@@ -409,6 +410,7 @@ void service_stop(struct service **ps)
         pthread_rwlock_destroy(&s->registry_lock);
         pthread_mutex_destroy(&s->progress_lock);
         pthread_mutex_destroy(&s->feed_lock);
+        told_free(s);
         health_destroy(&s->health);
         pthread_mutex_destroy(&s->backup_lock);
         pthread_cond_destroy(&s->backup_idle);

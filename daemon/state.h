@@ -110,6 +110,9 @@ struct service {
         uint64_t beat_us;
         /* writer thread */
         uint64_t will_tell; /* entries of the log with the present group */
+        /* guards that `told` grows while a reader goes to sleep */
+        pthread_mutex_t told_lock;
+        pthread_cond_t told_more;
         /* any thread */
         _Atomic uint64_t told; /* entries of the log that may be told of */
         _Atomic uint64_t progress_us;
@@ -149,12 +152,17 @@ void registry_remove(struct service *s, const struct model *m);
 int registry_all(struct service *s, struct model ***out, uint32_t *count, struct errinfo *e);
 void registry_release(struct model **models, uint32_t count);
 
-/* --- told.c: the writer's hooks around a commit --- */
+/* --- told.c: the writer's hooks around a commit, and reads of what is served --- */
+void told_init(struct service *s);
+void told_free(struct service *s);
 int told_before_commit(void *service, const struct command *first, struct txn *t,
                        struct errinfo *e);
 void told_commit_failed(void *service);
 void told_published(void *service);
 bool told_all(struct service *s);
+/* store_read for whatever a client is shown: waits until all that it sees is served. UL_BUSY: that
+ * takes too long. On the writer thread, which would wait for itself, it is store_read. */
+int told_read(struct service *s, struct txn **out, struct errinfo *e);
 
 /* --- feed.c --- */
 void feed_told(struct service *s, uint64_t size); /* so many entries may be told of */

@@ -51,7 +51,7 @@ int service_suppression_list(struct service *s, const uint8_t *after, service_su
                              void *arg, struct errinfo *e)
 {
         struct walk w = {.fn = fn, .arg = arg};
-        int err = store_read(s->store, &w.t, e);
+        int err = told_read(s, &w.t, e);
         if (err != 0)
                 return err;
         err = t_suppression_each(w.t, after, UINT32_MAX, UINT32_MAX, show, &w);
@@ -64,7 +64,7 @@ int service_suppression_walk(struct service *s, struct suppression_place *place,
 {
         struct walk w = {.fn = fn, .arg = arg, .place = place};
         const struct suppression_place from = *place;
-        int err = store_read(s->store, &w.t, e);
+        int err = told_read(s, &w.t, e);
         if (err != 0)
                 return err;
         err = t_suppression_each(w.t, from.begun ? from.pseudonym : NULL, from.scope, from.kind,

@@ -54,7 +54,7 @@ int service_webhook_list(struct service *s, const uint8_t *after, service_webhoo
 {
         struct walk w = {.s = s, .fn = fn, .arg = arg};
         struct txn *t = NULL;
-        int err = store_read(s->store, &t, e);
+        int err = told_read(s, &t, e);
         if (err != 0)
                 return err;
         err = t_endpoint_each(t, after, show, &w);
@@ -84,7 +84,7 @@ int service_webhook_get(struct service *s, const char *name, struct webhook_view
         uint8_t hash[ENDPOINT_HASH_BYTES];
         struct endpoint_row row;
         struct txn *t = NULL;
-        int err = store_read(s->store, &t, e);
+        int err = told_read(s, &t, e);
         if (err != 0)
                 return err;
         err = get_row(s, t, name, hash, &row, e);

@@ -121,17 +121,7 @@ class Daemon:
         job = self.ok("POST", f"/v1/models/{model}/train", status=202)
         ended = self.wait_job(job["id"])
         assert ended["state"] == "succeeded", ended
-        self.published(model)
         return ended
-
-    def published(self, model, seconds=2):
-        """A job has succeeded when it is committed; what it made is served a moment later."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            r = self.get(f"/v1/models/{model}")
-            if r.status_code != 200 or r.json()["state"] != "degraded":
-                return  # deleted, or whole
-            time.sleep(0.005)
 
     def erase(self, wait=True, **body):
         e = self.ok("POST", "/v1/erasures", body, status=202)
@@ -142,8 +132,6 @@ class Daemon:
         while time.monotonic() < end:
             e = self.ok("GET", f"/v1/erasures/{erasure}")
             if e["state"] == "completed":
-                for model in {a["model"] for a in e["affected"]}:
-                    self.published(model)
                 return e
             time.sleep(0.02)
         raise AssertionError(f"erasure {erasure} did not complete: {e}")

@@ -12,6 +12,7 @@ SHIM = ROOT / "build" / "tests" / "faults.so"
 WRITE, META, SYNC, TRUNCATE, ALLOCATE, OPEN, SOCKET, MEMORY, MAP, RENAME, UNLINK, MKDIR, THREAD = (
     1 << i for i in range(13))
 SHORT = -1  # in place of an errno: half of the bytes are written
+SLOW = -2  # in place of an errno: the call takes 200 ms longer, and succeeds
 LOSES = 1 << 16  # with the errno of a sync: what was written since the last one is lost
 ALWAYS = (1 << 64) - 1
 

@@ -77,7 +77,10 @@ static int fault(unsigned kind, const char *path)
                 if (r->error == 0 || n < r->first || n > r->last)
                         continue;
                 r->hit++;
-                return r->error;
+                if (r->error != SLOW)
+                        return r->error;
+                (void)nanosleep(&(struct timespec){.tv_nsec = SLOW_NS}, NULL);
+                return 0;
         }
         return 0;
 }

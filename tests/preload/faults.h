@@ -31,7 +31,11 @@ enum kind {                 /* a bit each */
             KIND_THREAD = 4096, /* pthread_create */
 };
 
-enum { SHORT_WRITE = -1 }; /* in place of an errno: half of the bytes are written */
+enum {                             /* in place of an errno */
+       SHORT_WRITE = -1,           /* half of the bytes are written */
+       SLOW = -2,                  /* the call waits first, and succeeds */
+       SLOW_NS = 200 * 1000 * 1000 /* for so long */
+};
 /* With the errno of a sync: the file's writes since its last sync are lost, as a kernel loses pages
  * that a disk did not take (those since the rule was switched on; not O_DSYNC ones). */
 enum { LOSES = 1 << 16 };
