@@ -53,13 +53,14 @@ static int64_t left_ms(const struct run *r, int64_t estimated_ms)
         return estimated_ms > ran ? estimated_ms - ran : ran;
 }
 
-/* Of its retrain, or of what is left of that; 0 where it cannot be told. */
+/* Of its retrain, or of what is left of that; 0 where it cannot be told. Until a run has started,
+ * what is in it is the writer's to fill in. */
 static int64_t cost_ms(struct scheduler *k, struct txn *t, struct model *m, uint32_t shard,
                        const struct shard_row *row, const struct run *r)
 {
-        uint32_t from = r != NULL && r->from > 0 ? r->from : row->clean + 1;
-        int64_t ms = estimate_ms(k, t, m, shard, row, from);
-        return r != NULL && r->started_us != 0 ? left_ms(r, ms) : ms;
+        bool started = r != NULL && r->started_us != 0;
+        int64_t ms = estimate_ms(k, t, m, shard, row, started ? r->from : row->clean + 1);
+        return started ? left_ms(r, ms) : ms;
 }
 
 static void add(struct candidates *c, struct scheduler *k, struct txn *t, struct model *m,

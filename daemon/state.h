@@ -532,6 +532,7 @@ struct run {
         uint8_t id[ULID_BYTES];  /* of the run: its scratch folder */
         uint8_t job[ULID_BYTES]; /* of the job that clients see */
         uint32_t shard;
+        /* by run_prepare, the writer thread's until that is done */
         uint32_t from, slices;
         uint64_t fence;
         uint8_t parent[SHA256_BYTES];
