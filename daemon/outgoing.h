@@ -81,7 +81,7 @@ int64_t outgoing_delay_ms(uint32_t first_ms, uint32_t failures, uint32_t random)
 int outgoing_load(struct txn *t, const uint8_t id[ULID_BYTES], struct outgoing_item *it,
                   struct buf *headers, struct buf *body);
 /* Records how an attempt ended. A delivery that is not there any more is no error. */
-int outgoing_record(struct service *s, struct txn *t, struct outgoing_item *it,
+int outgoing_record(struct service *s, struct txn *t, const struct outgoing_item *sent,
                     const struct outgoing_answer *a);
 /* What waits for an endpoint that is disabled is dropped, and what is too old given up; a bounded
  * number at a time. *left: call again. */

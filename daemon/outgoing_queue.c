@@ -230,34 +230,33 @@ static enum outgoing_verdict verdict_of(const struct outgoing_answer *a)
         return a->outcome == HTTP_ANSWERED && a->status == 410 ? OUTGOING_GONE : OUTGOING_FAILED;
 }
 
-int outgoing_record(struct service *s, struct txn *t, struct outgoing_item *it,
+int outgoing_record(struct service *s, struct txn *t, const struct outgoing_item *sent,
                     const struct outgoing_answer *a)
 {
-        const struct outgoing_kind *kind = outgoing_kind(it->row.kind);
+        const struct outgoing_kind *kind = outgoing_kind(sent->row.kind);
+        struct outgoing_item it = *sent; /* the loop still reads the other */
         enum outgoing_verdict verdict = verdict_of(a);
         int64_t now = now_ms();
-        uint8_t id[ULID_BYTES];
-        memcpy(id, it->id, sizeof id);
-        int err = outgoing_load(t, id, it, NULL, NULL); /* it may be gone, or have changed */
+        int err = outgoing_load(t, sent->id, &it, NULL, NULL); /* it may be gone, or have changed */
         if (err == UL_NOT_FOUND)
                 return 0;
         if (err == 0 && kind != NULL && kind->answered != NULL)
-                err = kind->answered(s, t, it, a, &verdict);
+                err = kind->answered(s, t, &it, a, &verdict);
         if (err != 0)
                 return err;
-        it->endpoint.attempt_ms = now;
-        it->endpoint.outcome = (uint8_t)a->outcome;
-        it->endpoint.status = a->status;
-        it->endpoint.failures = verdict == OUTGOING_DELIVERED ? 0 : it->endpoint.failures + 1;
+        it.endpoint.attempt_ms = now;
+        it.endpoint.outcome = (uint8_t)a->outcome;
+        it.endpoint.status = a->status;
+        it.endpoint.failures = verdict == OUTGOING_DELIVERED ? 0 : it.endpoint.failures + 1;
         if (verdict == OUTGOING_DELIVERED) {
-                it->endpoint.delivered_ms = now;
-                err = take_out(t, it);
+                it.endpoint.delivered_ms = now;
+                err = take_out(t, &it);
         } else if (verdict == OUTGOING_GONE) {
-                err = disable(s, t, it, now);
+                err = disable(s, t, &it, now);
         } else {
-                err = postpone(s, t, it, a, now);
+                err = postpone(s, t, &it, a, now);
         }
-        return err == 0 ? put_endpoint(t, it) : err;
+        return err == 0 ? put_endpoint(t, &it) : err;
 }
 
 struct sweep {
