@@ -3,13 +3,12 @@
  * known to be whole. It knows nothing of where notes are kept. */
 #include "lib/audit/note.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <string.h>
 
 enum {
         ALGORITHM_ED25519 = 0x01,
-        SIGNATURE_BYTES = NOTE_KEY_ID_BYTES + SIGN_BYTES,
-        SIGNATURE_TEXT = (SIGNATURE_BYTES + 2) / 3 * 4,
         PUBLIC_TEXT = (1 + SIGN_PUBLIC_BYTES + 2) / 3 * 4,
         ROOT_TEXT = (SHA256_BYTES + 2) / 3 * 4,
         DIGITS_MAX = 20, /* of a u64 */
@@ -85,16 +84,6 @@ static bool text_valid(const char *text, size_t len)
         return true;
 }
 
-/* base64_decode reads some bytes over 0x7f as if their top bit were not set; here one text only may
- * stand for a key or a signature. */
-static long decode64(const char *text, size_t len, void *out, size_t max)
-{
-        for (size_t i = 0; i < len; i++)
-                if ((uint8_t)text[i] > 0x7f)
-                        return -1;
-        return base64_decode(text, len, out, max);
-}
-
 /* --- keys --- */
 
 static void key_id(struct note_key *key)
@@ -155,7 +144,8 @@ int note_vkey_parse(const char *vkey, size_t len, struct note_key *out, struct e
         if (plus == NULL || len != name_len + 1 + hex_len + 1 + PUBLIC_TEXT ||
             plus[1 + hex_len] != '+' ||
             hex_decode(plus + 1, hex_len, id, sizeof id) != (long)sizeof id ||
-            decode64(plus + 2 + hex_len, PUBLIC_TEXT, typed, sizeof typed) != (long)sizeof typed)
+            base64_decode(plus + 2 + hex_len, PUBLIC_TEXT, typed, sizeof typed) !=
+                    (long)sizeof typed)
                 return ul_fail(e, UL_SYNTAX, "a verifier key is NAME+KEYID+KEY, on one line");
         if (typed[0] != ALGORITHM_ED25519)
                 return ul_fail(e, UL_UNSUPPORTED, "the verifier key is not an Ed25519 key");
@@ -171,22 +161,15 @@ int note_vkey_parse(const char *vkey, size_t len, struct note_key *out, struct e
 int note_sign(const struct note_key *key, const uint8_t seed[SIGN_SEED_BYTES], const char *text,
               size_t text_len, struct buf *out, struct errinfo *e)
 {
-        uint8_t signature[SIGNATURE_BYTES];
-        char encoded[SIGNATURE_TEXT + 1];
+        uint8_t signature[SIGN_BYTES];
         if (text_len < 2 || !text_valid(text, text_len)) /* an empty line alone says nothing */
                 return ul_fail(e, UL_INVALID,
                                "the text of a note is UTF-8 without control characters and ends in "
                                "a newline");
-        memcpy(signature, key->id, sizeof key->id);
-        sign_detached(seed, text, text_len, signature + sizeof key->id);
-        base64_encode(signature, sizeof signature, encoded);
+        sign_detached(seed, text, text_len, signature);
         buf_append(out, text, text_len);
         buf_append_str(out, "\n");
-        buf_append_str(out, dash);
-        buf_append_str(out, key->name);
-        buf_append_str(out, " ");
-        buf_append_str(out, encoded);
-        buf_append_str(out, "\n");
+        note_signature_write(key->name, key->id, signature, sizeof signature, out);
         return out->failed ? ul_fail(e, UL_NOMEM, "no memory for a note") : 0;
 }
 
@@ -202,29 +185,65 @@ static bool find_signatures(const char *note, size_t len, size_t *text_len)
         return false;
 }
 
+int note_split(const char *note, size_t len, size_t *text_len, struct errinfo *e)
+{
+        *text_len = 0;
+        if (len > NOTE_BYTES_MAX)
+                return ul_fail(e, UL_TOO_LARGE, "the note is over %d bytes", NOTE_BYTES_MAX);
+        if (!text_valid(note, len) || !find_signatures(note, len, text_len))
+                return ul_fail(e, UL_SYNTAX, "this is not a signed note");
+        return 0;
+}
+
+bool note_signature_parse(const char *line, size_t len, struct note_signature *out)
+{
+        uint8_t raw[NOTE_KEY_ID_BYTES + NOTE_SIGNATURE_MAX];
+        if (len <= DASH_BYTES || memcmp(line, dash, DASH_BYTES) != 0)
+                return false;
+        line += DASH_BYTES;
+        len -= DASH_BYTES;
+        const char *space = memchr(line, ' ', len);
+        if (space == NULL || !note_name_valid(line, (size_t)(space - line)))
+                return false;
+        out->name = line;
+        out->name_len = (size_t)(space - line);
+        long n = base64_decode(space + 1, len - out->name_len - 1, raw, sizeof raw);
+        if (n <= NOTE_KEY_ID_BYTES)
+                return false;
+        out->len = (size_t)n - NOTE_KEY_ID_BYTES;
+        memcpy(out->id, raw, sizeof out->id);
+        memcpy(out->bytes, raw + NOTE_KEY_ID_BYTES, out->len);
+        return true;
+}
+
+void note_signature_write(const char *name, const uint8_t id[NOTE_KEY_ID_BYTES],
+                          const uint8_t *signature, size_t len, struct buf *out)
+{
+        uint8_t raw[NOTE_KEY_ID_BYTES + NOTE_SIGNATURE_MAX];
+        char encoded[(sizeof raw + 2) / 3 * 4 + 1];
+        assert(len > 0 && len <= NOTE_SIGNATURE_MAX);
+        memcpy(raw, id, NOTE_KEY_ID_BYTES);
+        memcpy(raw + NOTE_KEY_ID_BYTES, signature, len);
+        buf_append_str(out, dash);
+        buf_append_str(out, name);
+        buf_append_str(out, " ");
+        buf_append_str(out, base64_encode(raw, NOTE_KEY_ID_BYTES + len, encoded));
+        buf_append_str(out, "\n");
+}
+
 enum line { LINE_BAD, LINE_OTHER, LINE_SIGNED, LINE_FORGED };
 
 /* One signature line, without its newline. */
 static enum line check_line(const char *line, size_t len, const char *text, size_t text_len,
                             const struct note_key *key)
 {
-        uint8_t raw[1024]; /* other algorithms have longer signatures */
-        if (len <= DASH_BYTES || memcmp(line, dash, DASH_BYTES) != 0)
+        struct note_signature s;
+        if (!note_signature_parse(line, len, &s))
                 return LINE_BAD;
-        line += DASH_BYTES;
-        len -= DASH_BYTES;
-        const char *space = memchr(line, ' ', len);
-        if (space == NULL || !note_name_valid(line, (size_t)(space - line)))
-                return LINE_BAD;
-        size_t name_len = (size_t)(space - line);
-        long n = decode64(space + 1, len - name_len - 1, raw, sizeof raw);
-        if (n <= NOTE_KEY_ID_BYTES)
-                return LINE_BAD;
-        if (name_len != strlen(key->name) || memcmp(line, key->name, name_len) != 0 ||
-            memcmp(raw, key->id, sizeof key->id) != 0)
+        if (s.name_len != strlen(key->name) || memcmp(s.name, key->name, s.name_len) != 0 ||
+            memcmp(s.id, key->id, sizeof key->id) != 0)
                 return LINE_OTHER;
-        if (n != SIGNATURE_BYTES ||
-            !sign_verify(key->public_key, text, text_len, raw + NOTE_KEY_ID_BYTES))
+        if (s.len != SIGN_BYTES || !sign_verify(key->public_key, text, text_len, s.bytes))
                 return LINE_FORGED;
         return LINE_SIGNED;
 }
@@ -233,12 +252,11 @@ int note_verify(const char *note, size_t len, const struct note_key *key, size_t
                 struct errinfo *e)
 {
         bool is_signed = false;
-        *text_len = 0;
-        if (len > NOTE_BYTES_MAX)
-                return ul_fail(e, UL_TOO_LARGE, "the note is over %d bytes", NOTE_BYTES_MAX);
         size_t end = 0;
-        if (!text_valid(note, len) || !find_signatures(note, len, &end))
-                return ul_fail(e, UL_SYNTAX, "this is not a signed note");
+        *text_len = 0;
+        int err = note_split(note, len, &end, e);
+        if (err != 0)
+                return err;
         const char *line = note + end + 1;
         size_t left = len - end - 1;
         for (int i = 0; left > 0; i++) {
@@ -313,7 +331,7 @@ int checkpoint_parse(const char *text, size_t len, struct checkpoint *out, struc
                 memcpy(out->origin, line, n);
         ok = ok && next_line(&text, &len, &line, &n) && parse_size(line, n, &out->size);
         ok = ok && next_line(&text, &len, &line, &n) && n == ROOT_TEXT &&
-             decode64(line, n, out->root, sizeof out->root) == SHA256_BYTES;
+             base64_decode(line, n, out->root, sizeof out->root) == SHA256_BYTES;
         while (ok && len > 0)
                 ok = next_line(&text, &len, &line, &n);
         return ok ? 0 : ul_fail(e, UL_SYNTAX, "this is not a checkpoint: origin, size and root");

@@ -27,6 +27,7 @@ enum {
         NOTE_VKEY_SIZE = NOTE_NAME_MAX + 1 + 8 + 1 + 44 + 1,
         NOTE_BYTES_MAX = 64 * 1024,
         NOTE_SIGNATURES_MAX = 100,
+        NOTE_SIGNATURE_MAX = 8 * 1024, /* bytes; those of other algorithms have nearly 5 kB */
 };
 
 struct note_key {
@@ -54,6 +55,23 @@ int note_sign(const struct note_key *key, const uint8_t seed[SIGN_SEED_BYTES], c
  * note. UL_SYNTAX: not a note; UL_CORRUPT: not signed by this key. */
 int note_verify(const char *note, size_t len, const struct note_key *key, size_t *text_len,
                 struct errinfo *e);
+
+/* A signature line, without its newline: whose it is, name and id say, and nothing is verified. */
+struct note_signature {
+        const char *name; /* in the line, not terminated */
+        size_t name_len;
+        uint8_t id[NOTE_KEY_ID_BYTES];
+        uint8_t bytes[NOTE_SIGNATURE_MAX];
+        size_t len;
+};
+/* False: it is none. */
+bool note_signature_parse(const char *line, size_t len, struct note_signature *out);
+/* One line for `len` <= NOTE_SIGNATURE_MAX bytes of a signature, with its newline. */
+void note_signature_write(const char *name, const uint8_t id[NOTE_KEY_ID_BYTES],
+                          const uint8_t *signature, size_t len, struct buf *out);
+/* The length of a note's text; its signature lines begin one byte after it. UL_SYNTAX: not a note,
+ * as far as can be told without its lines. UL_TOO_LARGE. */
+int note_split(const char *note, size_t len, size_t *text_len, struct errinfo *e);
 
 /* The type of the log entry that announces another key, {"old": vkey, "new": vkey}. */
 #define AUDIT_KEY_ROTATED "log.key_rotated"

@@ -56,19 +56,10 @@ static bool begins(const char *line, size_t len, const char *word)
         return len > n && memcmp(line, word, n) == 0;
 }
 
-/* base64_decode reads some bytes over 0x7f as if their top bit were not set. */
-static long decode64(const char *text, size_t len, void *out, size_t max)
-{
-        for (size_t i = 0; i < len; i++)
-                if ((uint8_t)text[i] > 0x7f)
-                        return -1;
-        return base64_decode(text, len, out, max);
-}
-
 static bool read_extra(const char *text, size_t len, struct buf *out)
 {
         uint8_t *room = buf_extend(out, len / 4 * 3 + 3);
-        long n = room != NULL ? decode64(text, len, room, len / 4 * 3 + 3) : -1;
+        long n = room != NULL ? base64_decode(text, len, room, len / 4 * 3 + 3) : -1;
         out->len = n > 0 ? (size_t)n : 0;
         return n > 0;
 }
@@ -97,7 +88,7 @@ static bool read_hashes(struct text *t, uint8_t (*hashes)[SHA256_BYTES], size_t 
                 if (len == 0)
                         return true;
                 if (*count == MERKLE_PROOF_MAX || len != HASH_TEXT ||
-                    decode64(line, len, hashes[*count], SHA256_BYTES) != SHA256_BYTES)
+                    base64_decode(line, len, hashes[*count], SHA256_BYTES) != SHA256_BYTES)
                         return false;
         }
         return false;

@@ -43,7 +43,7 @@ ALSO = {
 PURE = {"lib/audit/merkle.c", "lib/audit/merkle.h", "lib/audit/note.c", "lib/audit/note.h",
         "lib/audit/tile.c", "lib/audit/tile.h", "lib/audit/dsse.c", "lib/audit/dsse.h",
         "lib/audit/proof.c", "lib/audit/proof.h", "lib/audit/certificate.c",
-        "lib/audit/certificate.h"}
+        "lib/audit/certificate.h", "lib/audit/cosignature.c", "lib/audit/cosignature.h"}
 # a library's header is included by its one owner
 OWNERS = {
     "lmdb.h": ["lib/store"], "cblas.h": ["lib/kernels"], "uv.h": ["daemon"],
