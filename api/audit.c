@@ -320,7 +320,11 @@ static enum handler_result get_checkpoint(struct request *req)
 {
         struct errinfo e = {0};
         struct buf out = {0};
-        int err = service_audit_checkpoint(request_service(req), &out, &e);
+        bool cosigned = false;
+        int err = request_query_bool(req, "cosigned", &cosigned, &e);
+        if (err == 0)
+                err = cosigned ? service_audit_cosigned(request_service(req), &out, &e)
+                               : service_audit_checkpoint(request_service(req), &out, &e);
         if (err != 0) {
                 buf_free(&out, false);
                 return reply_problem(req, err, &e);
@@ -402,6 +406,7 @@ static const char *const log_query[] = {"type",   "model",     "erasure", "subje
                                         "order",  "limit",     "cursor",  NULL};
 static const char *const report_query[] = {"since", "until", NULL};
 static const char *const inclusion_query[] = {"size", NULL};
+static const char *const checkpoint_query[] = {"cosigned", NULL};
 static const char *const consistency_query[] = {"from", "to", NULL};
 
 const struct route audit_routes[] = {
@@ -432,6 +437,7 @@ const struct route audit_routes[] = {
         {.method = "GET",
          .pattern = "/v1/audit/checkpoint",
          .scopes = SCOPE_AUDIT,
+         .query = checkpoint_query,
          .handle = get_checkpoint},
         {.method = "GET",
          .pattern = "/v1/audit/tile/{tile...}",

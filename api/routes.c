@@ -13,7 +13,7 @@ static void build(void)
         const struct route *const arrays[] = {
                 models_routes,  records_routes, erasures_routes, certificates_routes, audit_routes,
                 jobs_routes,    backups_routes, infer_routes,    webhooks_routes,     events_routes,
-                recalls_routes, opendsr_routes, ops_routes};
+                recalls_routes, opendsr_routes, ops_routes,      witnesses_routes};
         route_table_build(&table, arrays, sizeof arrays / sizeof arrays[0]);
 }
 

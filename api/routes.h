@@ -11,6 +11,7 @@ extern const struct route records_routes[];      /* records.c: uploads, evaluate
 extern const struct route erasures_routes[];     /* erasures.c: erasures and suppressions */
 extern const struct route certificates_routes[]; /* certificates.c: below an erasure */
 extern const struct route audit_routes[];        /* audit.c */
+extern const struct route witnesses_routes[];    /* witnesses.c */
 extern const struct route jobs_routes[];         /* jobs.c */
 extern const struct route backups_routes[];      /* backups.c */
 extern const struct route webhooks_routes[];     /* webhooks.c */

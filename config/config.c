@@ -87,6 +87,10 @@ const struct option_spec config_options[] = {
          "How long an entry of the audit log is kept: 24 months or more (11 CCR 7101). Older ones "
          "are pruned: their text goes, their hash stays, and every proof and checkpoint holds as "
          "before. 0: for ever."},
+        {"audit", "witness_interval_s", OPTION_U32, TEXT(witness_interval_s), 1, 86400, NULL, "60",
+         "SECONDS",
+         "How often the newest checkpoint is offered to the witnesses (see [witness NAME]) that "
+         "have not cosigned it. One that fails is left alone for longer, up to an hour."},
         {"opendsr", "opendsr_domain", OPTION_TEXT, TEXT(opendsr_domain), 0, 0, NULL, "", "NAME",
          "The domain under which controllers reach this processor, and which its certificate is "
          "issued for. Empty: OpenDSR is not spoken."},
@@ -161,7 +165,8 @@ const char *config_section_help(const char *section)
                 {"audit", "The append-only log that auditors check."},
                 {"opendsr", "Requests of controllers that speak OpenDSR 2.0; see docs/opendsr.md."},
                 {"training", "The worker processes that train and retrain."},
-                {"outgoing", "What the daemon sends to others: webhooks and callbacks."},
+                {"outgoing", "What the daemon sends to others: webhooks, callbacks, and "
+                             "checkpoints to witnesses."},
         };
         for (size_t i = 0; i < sizeof about / sizeof about[0]; i++)
                 if (strcmp(about[i][0], section) == 0)
@@ -481,6 +486,10 @@ static int on_option(void *user, const char *section, const char *name, const ch
                 (void)webhook_set(r->c, section, name, value, &r->e);
                 return r->e.code == 0;
         }
+        if (witness_section(section)) {
+                (void)witness_set(r->c, section, name, value, &r->e);
+                return r->e.code == 0;
+        }
         if (section[0] == '\0')
                 (void)ul_fail(&r->e, UL_INVALID, "option '%.64s' stands before the first [section]",
                               name);
@@ -695,6 +704,8 @@ int config_check(const struct config *c, struct errinfo *e)
                                      "fd00::/8, at most %d, without bits behind their end",
                                      NETWORKS_MAX);
         err = webhooks_check(c, e);
+        if (err == 0)
+                err = witnesses_check(c, e);
         if (err != 0)
                 return err;
         if (c->retention_months != 0 && c->retention_months < RETENTION_MONTHS_MIN)

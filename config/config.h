@@ -18,6 +18,13 @@ struct webhook_config {                  /* a section [webhook NAME] */
         char events[WEBHOOK_EVENTS_MAX]; /* types and PREFIX.*, separated by spaces or commas */
 };
 
+enum { WITNESS_NAME_MAX = 32, WITNESS_KEY_MAX = 2048, WITNESSES_MAX = 16 };
+struct witness_config {                  /* a section [witness NAME] */
+        char name[WITNESS_NAME_MAX + 1]; /* [a-z0-9][a-z0-9_-]{0,31} */
+        char url[URL_MAX + 1];           /* the submission prefix */
+        char key[WITNESS_KEY_MAX + 1];   /* a verifier key; others than Ed25519 ones are long */
+};
+
 struct config {
         /* [server] */
         char data_dir[PATH_SIZE];    /* default /var/lib/unlearnd; $STATE_DIRECTORY where set */
@@ -38,7 +45,8 @@ struct config {
         char backup_dir[PATH_SIZE]; /* "": no backups */
         /* [audit] */
         char origin[128]; /* default "unlearnd.local/HOSTNAME" made at first start and kept */
-        uint32_t retention_months; /* 0: entries are kept for ever; else 24 and more */
+        uint32_t retention_months;   /* 0: entries are kept for ever; else 24 and more */
+        uint32_t witness_interval_s; /* 60 */
         /* [opendsr] */
         char opendsr_domain[256]; /* "": not spoken */
         char opendsr_base_url[512];
@@ -64,6 +72,9 @@ struct config {
         /* [webhook NAME] */
         uint32_t webhook_count;
         struct webhook_config webhooks[WEBHOOKS_MAX];
+        /* [witness NAME] */
+        uint32_t witness_count;
+        struct witness_config witnesses[WITNESSES_MAX];
 };
 
 void config_defaults(struct config *c);

@@ -46,6 +46,15 @@ static bool opens_section(size_t i)
         return i == 0 || strcmp(config_options[i].section, config_options[i - 1].section) != 0;
 }
 
+/* A section that has a name of its own: what it is for, and an example. */
+static void document_section(struct buf *out, const char *help, const char *const *example)
+{
+        buf_append_str(out, "\n");
+        wrap(out, "# ", 0, help);
+        for (; *example != NULL; example++)
+                buf_printf(out, "# %s\n", *example);
+}
+
 void config_document(struct buf *out)
 {
         wrap(out, "# ", 0,
@@ -65,10 +74,8 @@ void config_document(struct buf *out)
                         buf_printf(out, "# One of %s.\n", o->choices);
                 buf_printf(out, "#%s =%s%s\n", o->name, o->value[0] != '\0' ? " " : "", o->value);
         }
-        buf_append_str(out, "\n");
-        wrap(out, "# ", 0, webhook_help);
-        for (const char *const *line = webhook_example; *line != NULL; line++)
-                buf_printf(out, "# %s\n", *line);
+        document_section(out, webhook_help, webhook_example);
+        document_section(out, witness_help, witness_example);
 }
 
 /* "--data-dir DIR" */
@@ -132,6 +139,17 @@ static void put_roff(struct buf *out, const char *text)
         buf_append_str(out, "\n");
 }
 
+static void man_section(struct buf *out, const char *name, const char *help,
+                        const char *const *example)
+{
+        buf_printf(out, ".SS [%s NAME]\n", name);
+        put_roff(out, help);
+        buf_append_str(out, ".PP\n.nf\n");
+        for (; *example != NULL; example++)
+                put_roff(out, *example);
+        buf_append_str(out, ".fi\n");
+}
+
 void config_man(struct buf *out)
 {
         buf_append_str(out, ".SH OPTIONS\n");
@@ -157,10 +175,6 @@ void config_man(struct buf *out)
                         put_roff(out, o->value);
                 }
         }
-        buf_append_str(out, ".SS [webhook NAME]\n");
-        put_roff(out, webhook_help);
-        buf_append_str(out, ".PP\n.nf\n");
-        for (const char *const *line = webhook_example; *line != NULL; line++)
-                put_roff(out, *line);
-        buf_append_str(out, ".fi\n");
+        man_section(out, "webhook", webhook_help, webhook_example);
+        man_section(out, "witness", witness_help, witness_example);
 }

@@ -40,6 +40,14 @@ int webhooks_check(const struct config *c, struct errinfo *e);
 extern const char webhook_help[];
 extern const char *const webhook_example[]; /* lines, NULL-terminated */
 
+/* --- sections [witness NAME], witnesses.c; the same --- */
+bool witness_section(const char *section);
+int witness_set(struct config *c, const char *section, const char *name, const char *value,
+                struct errinfo *e);
+int witnesses_check(const struct config *c, struct errinfo *e);
+extern const char witness_help[];
+extern const char *const witness_example[];
+
 /* What a section is about, for the documented file. */
 const char *config_section_help(const char *section);
 

@@ -199,6 +199,16 @@ static void free_transfer(struct transfer *x)
         free(x);
 }
 
+static void keep_content_type(struct transfer *x)
+{
+        struct http_call *c = x->call;
+        char *type = NULL;
+        c->content_type[0] = '\0';
+        if (curl_easy_getinfo(x->easy, CURLINFO_CONTENT_TYPE, &type) == CURLE_OK && type != NULL &&
+            strlen(type) < sizeof c->content_type)
+                memcpy(c->content_type, type, strlen(type) + 1);
+}
+
 /* Ends the transfer, which is in no list any more, and the call. */
 static void finish(struct transfer *x, enum http_outcome outcome)
 {
@@ -212,6 +222,7 @@ static void finish(struct transfer *x, enum http_outcome outcome)
         c->retry_after_s = retry_after <= 0                  ? 0
                            : retry_after > RETRY_AFTER_MAX_S ? RETRY_AFTER_MAX_S
                                                              : (uint32_t)retry_after;
+        keep_content_type(x);
         (void)curl_multi_remove_handle(x->client->multi, x->easy);
         free_transfer(x);
         c->transfer = NULL;

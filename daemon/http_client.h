@@ -27,7 +27,11 @@ struct http_client_options {
         uint32_t timeout_ms;
 };
 
-enum { HTTP_ANSWER_MAX = 64 * 1024, HTTP_ANSWER_HEAD_MAX = 64 * 1024 };
+enum {
+        HTTP_ANSWER_MAX = 64 * 1024,
+        HTTP_ANSWER_HEAD_MAX = 64 * 1024,
+        HTTP_CONTENT_TYPE_SIZE = 64,
+};
 
 /* How a request ended; stored, so the numbers stay. */
 enum http_outcome {
@@ -55,6 +59,7 @@ struct http_call {
         uint32_t status;        /* HTTP_ANSWERED; also HTTP_BROKEN where the head had come */
         uint32_t retry_after_s; /* Retry-After; 0: none */
         struct buf answer;      /* its body; freed with the call by its owner */
+        char content_type[HTTP_CONTENT_TYPE_SIZE]; /* "": none, or a longer one */
         /* the client's */
         struct transfer *transfer;
 };

@@ -56,6 +56,7 @@ struct scheduler {
         uv_timer_t timer;
         struct executor *executor;
         struct outgoing *outgoing;
+        struct witnessing *witnessing;
         /* loop thread */
         struct run *runs; /* from being prepared to being gone */
         struct verification *verifications;
@@ -132,6 +133,12 @@ int outgoing_create(struct scheduler *k, struct errinfo *e);
 void outgoing_pass(struct scheduler *k);
 void outgoing_stop(struct scheduler *k); /* attempts under way are broken off */
 void outgoing_destroy(struct scheduler *k);
+
+/* witness.c */
+int witness_create(struct scheduler *k, struct errinfo *e);
+void witness_pass(struct scheduler *k);
+void witness_stop(struct scheduler *k);
+void witness_destroy(struct scheduler *k);
 
 /* retention.c */
 void retention_pass(struct scheduler *k);

@@ -104,6 +104,12 @@ static const char *const attempt_outcomes[] = {"delivered", "status",  "refused"
                                                "tls",       "timeout", "broken"};
 enum { ATTEMPT_OUTCOMES = sizeof attempt_outcomes / sizeof attempt_outcomes[0] };
 static _Atomic uint64_t attempts[ATTEMPT_OUTCOMES];
+static const char *const witness_outcomes[] = {
+        "cosigned",    "status",    "unknown_log",   "unknown_key", "inconsistent",
+        "ahead",       "malformed", "bad_signature", "bad_time",    "refused",
+        "unreachable", "tls",       "timeout",       "broken"};
+enum { WITNESS_ATTEMPT_OUTCOMES = sizeof witness_outcomes / sizeof witness_outcomes[0] };
+static _Atomic uint64_t witness_attempts[WITNESS_ATTEMPT_OUTCOMES];
 static _Atomic uint64_t counters[METRIC_COUNTERS];
 static struct histogram histograms[METRIC_HISTOGRAMS];
 /* labels: set under claim, then read by any thread; numbers: any thread */
@@ -153,6 +159,13 @@ void metric_delivery(const char *outcome)
         for (uint32_t i = 0; i < ATTEMPT_OUTCOMES; i++)
                 if (strcmp(outcome, attempt_outcomes[i]) == 0)
                         add(&attempts[i], 1);
+}
+
+void metric_witness(const char *outcome)
+{
+        for (uint32_t i = 0; i < WITNESS_ATTEMPT_OUTCOMES; i++)
+                if (strcmp(outcome, witness_outcomes[i]) == 0)
+                        add(&witness_attempts[i], 1);
 }
 
 static uint32_t hash_text(uint32_t h, const char *s) /* FNV-1a */
@@ -374,6 +387,39 @@ static void put_attempts(struct buf *out)
         }
 }
 
+static void put_witness(struct buf *out, const char *name, const char *witness, double v)
+{
+        buf_printf(out, "%s{", name);
+        put_label(out, "witness", witness);
+        if (isnan(v))
+                buf_append_str(out, "} NaN\n");
+        else
+                buf_printf(out, "} %.15g\n", v);
+}
+
+static void put_witnesses(struct buf *out, const struct metric_witness w[METRIC_WITNESSES])
+{
+        head(out, "unlearnd_witness_cosigned_entries", "gauge",
+             "Entries of the newest checkpoint that the witness cosigned.");
+        for (uint32_t i = 0; i < METRIC_WITNESSES && w[i].name != NULL; i++)
+                put_witness(out, "unlearnd_witness_cosigned_entries", w[i].name, (double)w[i].size);
+        head(out, "unlearnd_witness_cosigned_age_seconds", "gauge",
+             "Since the witness last cosigned; NaN: never. A log at rest is cosigned once a day.");
+        for (uint32_t i = 0; i < METRIC_WITNESSES && w[i].name != NULL; i++)
+                put_witness(out, "unlearnd_witness_cosigned_age_seconds", w[i].name,
+                            w[i].age_seconds);
+        head(out, "unlearnd_witness_failures", "gauge", "Attempts in a row that failed.");
+        for (uint32_t i = 0; i < METRIC_WITNESSES && w[i].name != NULL; i++)
+                put_witness(out, "unlearnd_witness_failures", w[i].name, (double)w[i].failures);
+        head(out, "unlearnd_witness_attempts_total", "counter",
+             "Checkpoints offered to witnesses, by what came of it.");
+        for (uint32_t i = 0; i < WITNESS_ATTEMPT_OUTCOMES; i++) {
+                buf_append_str(out, "unlearnd_witness_attempts_total{");
+                put_label(out, "outcome", witness_outcomes[i]);
+                buf_printf(out, "} %llu\n", (unsigned long long)get(&witness_attempts[i]));
+        }
+}
+
 static void put_gauges(struct buf *out, const struct metric_gauges *g)
 {
         put_gauge(out, "unlearnd_ready", "1: requests are served.", g->ready != 0);
@@ -417,6 +463,7 @@ void metrics_render(const struct metric_gauges *g, struct buf *out)
         put_gauges(out, g);
         put_faults(out, g->faults);
         put_attempts(out);
+        put_witnesses(out, g->witnesses);
         for (uint32_t i = 0; i < METRIC_COUNTERS; i++) {
                 head(out, counter_names[i].name, "counter", counter_names[i].help);
                 buf_printf(out, "%s %llu\n", counter_names[i].name,

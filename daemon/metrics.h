@@ -45,6 +45,8 @@ void metric_observe(enum metric_histogram h, double seconds);
 /* unlearnd_delivery_attempts_total{outcome}: "delivered", "status" (an answer that is not 2xx), or
  * a http_outcome_name(). */
 void metric_delivery(const char *outcome);
+/* unlearnd_witness_attempts_total{outcome}: a witness_outcome_name(). */
+void metric_witness(const char *outcome);
 /* unlearnd_http_requests_total{method,route,status} and unlearnd_http_request_seconds{route}. */
 void metric_request(const char *method, const char *route, int status, double seconds);
 
@@ -53,6 +55,13 @@ struct metric_fault {       /* unlearnd_degraded{reason}, unlearnd_faults_total{
         const char *reason; /* static; NULL: none */
         bool stands;
         uint64_t count;
+};
+enum { METRIC_WITNESSES = 16 };
+struct metric_witness {   /* unlearnd_witness_...{witness} */
+        const char *name; /* NULL: none */
+        uint64_t size;
+        double age_seconds; /* NaN: it has not cosigned anything */
+        uint64_t failures;
 };
 struct metric_gauges { /* of the moment, from the service */
         uint64_t models, records, dirty_shards, damaged_shards, pending_erasures, overdue_erasures,
@@ -65,6 +74,7 @@ struct metric_gauges { /* of the moment, from the service */
         int ready;
         struct metric_fault faults[METRIC_FAULTS];
         int store_damaged;
+        struct metric_witness witnesses[METRIC_WITNESSES];
 };
 void metrics_render(const struct metric_gauges *g, struct buf *out);
 

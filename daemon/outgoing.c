@@ -374,19 +374,24 @@ out:
 
 /* --- its life --- */
 
-int outgoing_create(struct scheduler *k, struct errinfo *e)
+int outgoing_client(struct scheduler *k, struct http_client **out, struct errinfo *e)
 {
         const struct config *c = &k->service->config;
         struct network allowed[NETWORKS_MAX];
         struct http_client_options options = {
                 .allowed = allowed, .ca_file = c->ca_file, .timeout_ms = c->delivery_timeout_ms};
-        struct outgoing *o = calloc(1, sizeof *o);
-        if (o == NULL)
-                return ul_fail(e, UL_NOMEM, "no memory for deliveries");
         bool valid = networks_parse(c->allow_networks, allowed, &options.allowed_count);
         assert(valid); /* config_check */
         (void)valid;
-        int err = http_client_create(&k->loop, &options, &o->http, e);
+        return http_client_create(&k->loop, &options, out, e);
+}
+
+int outgoing_create(struct scheduler *k, struct errinfo *e)
+{
+        struct outgoing *o = calloc(1, sizeof *o);
+        if (o == NULL)
+                return ul_fail(e, UL_NOMEM, "no memory for deliveries");
+        int err = outgoing_client(k, &o->http, e);
         if (err != 0) {
                 free(o);
                 return err;

@@ -73,6 +73,10 @@ int outgoing_enqueue(struct service *s, struct txn *t, const struct delivery *d,
 void outgoing_endpoint_hash(enum outgoing_kind_number kind, const char *name, const char *url,
                             uint8_t hash[ENDPOINT_HASH_BYTES]);
 
+struct scheduler;
+/* A client for requests of ours, under the limits of [outgoing]. */
+int outgoing_client(struct scheduler *k, struct http_client **out, struct errinfo *e);
+
 /* The pause after the n-th failure in a row (1: the first): first_ms, four times as long each time,
  * at most 12 hours, with a quarter of jitter either way. */
 int64_t outgoing_delay_ms(uint32_t first_ms, uint32_t failures, uint32_t random);

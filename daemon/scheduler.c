@@ -192,6 +192,7 @@ static void passes(struct scheduler *k)
                 runs_pass(k);
                 verify_pass(k);
                 outgoing_pass(k);
+                witness_pass(k);
                 if (!k->held && !k->scrub_failed && !k->scrubbing)
                         health_end(h, HEALTH_SCRUB);
         }
@@ -208,6 +209,7 @@ static void look(struct scheduler *k)
                 runs_kill_all(k);
                 runs_leave(k);
                 outgoing_stop(k);
+                witness_stop(k);
                 if (k->runs == NULL && k->commands == 0 &&
                     !uv_is_closing((uv_handle_t *)&k->async)) {
                         uv_close((uv_handle_t *)&k->async, on_handle_closed);
@@ -267,6 +269,9 @@ int scheduler_create(struct service *s, struct errinfo *e)
         err = outgoing_create(k, e);
         if (err != 0)
                 goto fail_executor;
+        err = witness_create(k, e);
+        if (err != 0)
+                goto fail_outgoing;
         rc = uv_async_init(&k->loop, &k->async, on_async);
         if (rc == 0)
                 rc = uv_timer_init(&k->loop, &k->timer);
@@ -281,6 +286,9 @@ int scheduler_create(struct service *s, struct errinfo *e)
                 return 0;
         }
         err = ul_fail(e, UL_INTERNAL, "the loop thread cannot start (error %d)", rc);
+        witness_stop(k);
+        witness_destroy(k);
+fail_outgoing:
         outgoing_stop(k);
         outgoing_destroy(k);
 fail_executor:
@@ -352,6 +360,7 @@ void scheduler_destroy(struct scheduler *k)
         while (uv_loop_close(&k->loop) == UV_EBUSY)
                 (void)uv_run(&k->loop, UV_RUN_NOWAIT);
         outgoing_destroy(k);
+        witness_destroy(k);
         verify_clear(k);
         delete_clear(k);
         for (struct backoff *b = k->backoffs; b != NULL;) {

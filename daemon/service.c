@@ -6,6 +6,7 @@
 #include "daemon/keys.h"
 #include "daemon/state.h"
 #include "daemon/webhook.h"
+#include "daemon/witness.h"
 #include "lib/audit/note.h"
 #include "lib/util/crash_point.h"
 #include "lib/util/log.h"
@@ -340,6 +341,8 @@ int service_start(const struct config *c, bool (*stop_asked)(void), struct servi
         if (err == 0)
                 err = webhook_start(s, e);
         if (err == 0)
+                err = witness_start(s, e);
+        if (err == 0)
                 err = recover(s, e);
         if (err == 0)
                 err = ledger_start(s, &replayed, e);
@@ -397,6 +400,7 @@ void service_stop(struct service **ps)
                 s->progress = next;
         }
         webhook_stop(s);
+        witness_end(s);
         opendsr_stop(s);
         ledger_close(&s->ledger);
         if (s->log != NULL)
@@ -507,6 +511,7 @@ int service_metrics(struct service *s, struct buf *out, struct errinfo *e)
         (void)t_suppression_count(t, &g.suppressions);
         (void)t_delivery_count(t, &g.deliveries);
         g.audit_entries = audit_size(t);
+        witness_gauges(s, t, &g);
         txn_abort(&t);
         registry_release(models, count);
         g.running_jobs = scheduler_running(s->scheduler);

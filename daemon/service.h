@@ -513,6 +513,24 @@ int service_opendsr_get(struct service *s, const char *controller, const char *i
 int service_opendsr_cancel(struct service *s, const char *controller, const char *id,
                            service_erase_done done, void *arg, struct errinfo *e);
 
+/* --- witnesses of the audit log --- */
+struct witness_view {
+        const char *name, *url, *key;    /* key: with type 0x04; all borrowed during the call */
+        uint64_t size;                   /* of the newest tree that it cosigned; 0: none */
+        int64_t cosignature_s;           /* the time that its cosignature says */
+        int64_t cosigned_ms, attempt_ms; /* 0: never */
+        const char *outcome;             /* of the last attempt; NULL: none */
+        uint32_t status;                 /* HTTP's; 0: none */
+        uint32_t failures;               /* attempts in a row */
+        const char *checkpoint; /* that tree's, with all cosignatures of it; not terminated */
+        size_t checkpoint_len;
+};
+typedef int (*service_witness_fn)(void *arg, const struct witness_view *v);
+/* In the configuration's order. */
+int service_witness_list(struct service *s, service_witness_fn fn, void *arg, struct errinfo *e);
+/* The newest checkpoint that a witness cosigned, with all cosignatures of it. UL_NOT_FOUND. */
+int service_audit_cosigned(struct service *s, struct buf *out, struct errinfo *e);
+
 /* --- predictions --- */
 struct predict;
 /* UL_NOT_FOUND; UL_UNAVAILABLE with retry_after_s when nothing clean can answer. */

@@ -61,6 +61,7 @@ struct progress {
 struct scheduler;
 struct outgoing;
 struct webhooks;
+struct cosigner;
 struct verification;
 struct call_off;
 
@@ -78,6 +79,7 @@ struct service {
         char scratch_dir[PATH_SIZE]; /* a folder a run; same file system as models_dir */
         int lock_fd;                 /* held for life: one daemon a data directory */
         struct webhooks *webhooks;
+        struct cosigner *cosigners;        /* [config.witness_count], in that order */
         struct rsa_signer *opendsr_signer; /* NULL: OpenDSR is not spoken */
         char opendsr_base_url[512];
         /* writer thread (start: before it exists) */

@@ -353,6 +353,12 @@ uint64_t audit_size(struct txn *t)
         return head_get(t, &head) == 0 ? head.size : 0;
 }
 
+int64_t audit_time(struct txn *t)
+{
+        struct head head;
+        return head_get(t, &head) == 0 ? head.time_ms : 0;
+}
+
 int audit_checkpoint(struct txn *t, struct buf *out)
 {
         return t_blob_get(t, BLOB_CHECKPOINT, out);

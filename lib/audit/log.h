@@ -70,6 +70,7 @@ typedef int (*audit_key_fn)(void *arg, const struct audit_key *key);
 int audit_keys(struct txn *t, const struct audit_log *log, audit_key_fn fn, void *arg);
 
 uint64_t audit_size(struct txn *t);
+int64_t audit_time(struct txn *t); /* of the last entry, in ms; 0: there is none */
 /* The latest signed checkpoint (a note), appended to out. UL_NOT_FOUND while the log is empty. */
 int audit_checkpoint(struct txn *t, struct buf *out);
 /* The verifier key, vkey form, NUL-terminated in a fixed buffer. */

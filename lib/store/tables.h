@@ -394,6 +394,25 @@ typedef int (*t_delivery_due_fn)(void *arg, const uint8_t id[ULID_BYTES], int64_
 int t_delivery_each_due(struct txn *t, const uint8_t endpoint[ENDPOINT_HASH_BYTES],
                         t_delivery_due_fn fn, void *arg);
 
+/* --- witnesses: name in the configuration -> what it cosigned last, and how it fares --- */
+enum { WITNESS_ROW_NAME_MAX = 32, WITNESS_KEY_ID_BYTES = 4 };
+struct witness_row {
+        uint8_t outcome;                      /* of the last attempt, enum witness_outcome */
+        uint32_t status;                      /* HTTP's, of the last answer; 0: none came */
+        uint32_t failures;                    /* attempts in a row */
+        int64_t attempt_ms, cosigned_ms;      /* 0: never */
+        uint64_t size;                        /* of the newest tree that it cosigned; 0: none */
+        uint8_t key_id[WITNESS_KEY_ID_BYTES]; /* whose all this is: another key begins anew */
+        uint8_t public_key[SIGN_PUBLIC_BYTES];
+        uint64_t time_s; /* that its cosignature says */
+        uint8_t signature[SIGN_BYTES];
+};
+/* note: the checkpoint of that tree as the log signed it, with the cosignatures of all who cosigned
+ * it; appended, may be NULL; empty where size is 0. */
+int t_witness_get(struct txn *t, const char *name, struct witness_row *row, struct buf *note);
+int t_witness_put(struct txn *t, const char *name, const struct witness_row *row, const void *note,
+                  size_t note_len);
+
 /* --- served: in which generations a slice had a part, and who had it withdrawn --- */
 struct served_row {
         uint64_t first, last; /* generations, both included; last 0: it has one still */

@@ -379,12 +379,49 @@ static void webhooks_are_sections_of_their_own(void **state)
         assert_refused(many, "more than");
 }
 
+static void witnesses_are_sections_of_their_own(void **state)
+{
+        struct config c;
+        struct errinfo e;
+        (void)state;
+        assert_int_equal(read_text("[witness garden]\nurl = https://a.example/w\nkey = a+1+b==\n"
+                                   "[audit]\nwitness_interval_s = 7\n"
+                                   "[witness b_2]\nkey = n+2+c\nurl = http://b.example/\n",
+                                   &c, &e),
+                         0);
+        assert_int_equal(c.witness_count, 2);
+        assert_int_equal(c.witness_interval_s, 7);
+        assert_string_equal(c.witnesses[0].name, "garden");
+        assert_string_equal(c.witnesses[0].key, "a+1+b==");
+        assert_string_equal(c.witnesses[1].url, "http://b.example/");
+        assert_refused("[witness A]\nurl = https://a.example/\n", "[a-z0-9]");
+        assert_refused("[witness ]\nurl = https://a.example/\n", "[a-z0-9]");
+        assert_refused("[witness a/b]\nurl = https://a.example/\n", "[a-z0-9]");
+        assert_refused("[witness x]\nkey = a\nkey = b\n", "twice");
+        assert_refused("[witness x]\nurl =\n", "1 to");
+        assert_refused("[witness x]\nevents = *\n", "url and key");
+        assert_refused("[audit]\nwitness_interval_s = 0\n", "witness_interval_s");
+        char many[2048] = "", long_key[2 * WITNESS_KEY_MAX];
+        for (int i = 0; i <= WITNESSES_MAX; i++) {
+                size_t len = strlen(many);
+                (void)snprintf(many + len, sizeof many - len, "[witness w%d]\nkey = k\n", i);
+        }
+        assert_refused(many, "more than");
+        int at = snprintf(long_key, sizeof long_key, "[witness x]\nkey = ");
+        memset(long_key + at, 'k', WITNESS_KEY_MAX + 1);
+        (void)snprintf(long_key + at + WITNESS_KEY_MAX + 1, 2, "\n");
+        assert_refused(long_key, "");
+}
+
 static void what_is_sent_must_make_sense(void **state)
 {
         static const char *const bad[] = {"[webhook x]\nevents = erasure.*\n",
                                           "[webhook x]\nurl = ftp://x/\n",
                                           "[webhook x]\nurl = https://x/\nevents = Erasure\n",
                                           "[webhook x]\nurl = https://x/\nevents = a*\n",
+                                          "[witness x]\nurl = https://x/\n",
+                                          "[witness x]\nkey = a+b+c\n",
+                                          "[witness x]\nkey = a+b+c\nurl = x.example\n",
                                           "[outgoing]\nallow_networks = 10.0.0.1/8\n",
                                           "[outgoing]\nallow_networks = everything\n"};
         struct config c;
@@ -445,6 +482,7 @@ int main(void)
                 cmocka_unit_test(entries_are_kept_for_two_years_at_least),
                 cmocka_unit_test(no_address_beyond_loopback_is_served_without_tokens),
                 cmocka_unit_test(webhooks_are_sections_of_their_own),
+                cmocka_unit_test(witnesses_are_sections_of_their_own),
                 cmocka_unit_test(what_is_sent_must_make_sense),
                 cmocka_unit_test(help_and_man_page_name_every_documented_option),
         };

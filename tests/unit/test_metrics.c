@@ -22,7 +22,8 @@ static const struct metric_gauges gauges = {.models = 2,
                                             .overdue_erasures = 1,
                                             .nearest_deadline_seconds = 86400.5,
                                             .store_map_bytes = (uint64_t)1 << 40,
-                                            .ready = 1};
+                                            .ready = 1,
+                                            .witnesses = {{"w", 7, 1.5, 2}}};
 
 static char *render(const struct metric_gauges *g)
 {
@@ -234,6 +235,29 @@ static void gauges_are_those_handed_over(void **state)
         free(text);
 }
 
+static void a_witness_has_its_gauges_and_an_outcome_its_counter(void **state)
+{
+        struct metric_gauges g = gauges;
+        (void)state;
+        g.witnesses[0] = (struct metric_witness){"garden", 1432088532, 7.25, 0};
+        g.witnesses[1] = (struct metric_witness){"late", 0, (double)NAN, 12};
+        metric_witness("bad_signature");
+        metric_witness("bad_signature");
+        metric_witness("no such outcome");
+        char *text = render(&g);
+        assert_true(value_of(text, "unlearnd_witness_cosigned_entries{witness=\"garden\"}") ==
+                    1432088532.0);
+        assert_true(value_of(text, "unlearnd_witness_cosigned_age_seconds{witness=\"garden\"}") ==
+                    7.25);
+        assert_non_null(
+                strstr(text, "unlearnd_witness_cosigned_age_seconds{witness=\"late\"} NaN\n"));
+        assert_true(value_of(text, "unlearnd_witness_failures{witness=\"late\"}") == 12.0);
+        assert_true(value_of(text, "unlearnd_witness_attempts_total{outcome=\"bad_signature\"}") ==
+                    2.0);
+        assert_true(value_of(text, "unlearnd_witness_attempts_total{outcome=\"cosigned\"}") == 0.0);
+        free(text);
+}
+
 static void an_observation_counts_in_its_bucket_and_above(void **state)
 {
         (void)state;
@@ -352,6 +376,7 @@ int main(int argc, char **argv)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(what_is_rendered_is_valid_prometheus_text),
                 cmocka_unit_test(gauges_are_those_handed_over),
+                cmocka_unit_test(a_witness_has_its_gauges_and_an_outcome_its_counter),
                 cmocka_unit_test(an_observation_counts_in_its_bucket_and_above),
                 cmocka_unit_test(observations_that_are_no_time_do_no_harm),
                 cmocka_unit_test(counts_from_many_threads_are_exact),
