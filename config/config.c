@@ -165,8 +165,7 @@ const char *config_section_help(const char *section)
                 {"audit", "The append-only log that auditors check."},
                 {"opendsr", "Requests of controllers that speak OpenDSR 2.0; see docs/opendsr.md."},
                 {"training", "The worker processes that train and retrain."},
-                {"outgoing", "What the daemon sends to others: webhooks, callbacks, and "
-                             "checkpoints to witnesses."},
+                {"outgoing", "What the daemon sends to others: webhooks, callbacks, checkpoints."},
         };
         for (size_t i = 0; i < sizeof about / sizeof about[0]; i++)
                 if (strcmp(about[i][0], section) == 0)
