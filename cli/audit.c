@@ -8,6 +8,7 @@
 struct audit_options {
         const char *type, *model, *erasure, *subject, *record, *reference, *since, *until, *order;
         const char *export, *output, *checkpoint;
+        bool cosigned;
         struct count_option limit;
 };
 #define AT(m) offsetof(struct audit_options, m)
@@ -26,6 +27,8 @@ const struct option_spec audit_options[] = {
         {"output", "FILE", OPTION_TEXT, AT(output), "with --export: to this file (also -o)"},
         {"checkpoint", "FILE", OPTION_TEXT, AT(checkpoint),
          "with --export ndjson: the signed checkpoint, to this file"},
+        {"cosigned", NULL, OPTION_FLAG, AT(cosigned),
+         "with --checkpoint: the newest that witnesses cosigned"},
         {NULL, NULL, OPTION_FLAG, 0, NULL},
 };
 const size_t audit_options_size = sizeof(struct audit_options);
@@ -56,10 +59,12 @@ static bool write_piece(void *arg, const char *data, size_t len)
         return false;
 }
 
-static int export_checkpoint(struct ctl *c, const char *path)
+static int export_checkpoint(struct ctl *c, const char *path, bool cosigned)
 {
         struct http_answer a = {0};
-        const struct http_request r = {.method = "GET", .path = "/v1/audit/checkpoint"};
+        const struct http_request r = {.method = "GET",
+                                       .path = cosigned ? "/v1/audit/checkpoint?cosigned=true"
+                                                        : "/v1/audit/checkpoint"};
         int status = api_call(c, &r, &a);
         if (status == 0)
                 status = write_output(path, &a.body);
@@ -77,7 +82,7 @@ static int export_entries(struct ctl *c, const struct audit_options *o, const ch
         if (o->limit.given)
                 return complain_usage("--limit does not go with --export");
         if (o->checkpoint != NULL) { /* first: the export then has every entry that it covers */
-                int status = export_checkpoint(c, o->checkpoint);
+                int status = export_checkpoint(c, o->checkpoint, o->cosigned);
                 if (status != 0)
                         return status;
         }
@@ -110,6 +115,8 @@ int audit_run(struct ctl *c, const struct operands *in, const void *options)
         (void)in;
         if ((o->output != NULL || o->checkpoint != NULL) && o->export == NULL)
                 return complain_usage("--output and --checkpoint go with --export");
+        if (o->cosigned && o->checkpoint == NULL)
+                return complain_usage("--cosigned goes with --checkpoint");
         buf_append_str(&path, "/v1/audit");
         for (size_t i = 0; i < sizeof filters / sizeof *filters; i++)
                 path_query(&path, filters[i].name, filters[i].value);

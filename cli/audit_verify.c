@@ -3,11 +3,13 @@
  * hash from the bytes of its entry, the root from all leaves, and that what was seen the last time
  * is still the beginning of it. The key and the last checkpoint are remembered by address: another
  * key or another history is refused. Offline the same is done to an export and a checkpoint, with
- * nothing but the key. */
+ * nothing but the key. Where witnesses are named, all of them must have cosigned one checkpoint
+ * that the log goes on from. */
 #include "cli/commands.h"
 #include "cli/log_keys.h"
 #include "cli/log_memory.h"
 #include "cli/log_walk.h"
+#include "cli/witnesses.h"
 #include "lib/audit/tile.h"
 #include "lib/util/file.h"
 #include <errno.h>
@@ -17,6 +19,7 @@
 
 struct verify_audit_options {
         const char *key, *offline, *checkpoint;
+        struct text_list witnesses;
 };
 #define AT(m) offsetof(struct verify_audit_options, m)
 const struct option_spec audit_verify_options[] = {
@@ -26,6 +29,8 @@ const struct option_spec audit_verify_options[] = {
          "an export of the whole log (NDJSON); - is the standard input"},
         {"checkpoint", "FILE", OPTION_TEXT, AT(checkpoint),
          "with --offline: the signed checkpoint"},
+        {"witness", "VKEY", OPTION_LIST, AT(witnesses),
+         "a witness that must have cosigned it; may be given again"},
         {NULL, NULL, OPTION_FLAG, 0, NULL},
 };
 const size_t audit_verify_options_size = sizeof(struct verify_audit_options);
@@ -127,8 +132,25 @@ static int check_consistency(struct ctl *c, const struct memory *m, const struct
         return status;
 }
 
+/* The tree that the witnesses cosigned is the beginning of this one. */
+static int check_witnessed(struct ctl *c, const struct testimony *y, const struct note_key *key,
+                           const struct checkpoint *head)
+{
+        if (y->count == 0)
+                return 0;
+        if (strcmp(y->head.origin, key->name) != 0)
+                return complain("what the witnesses cosigned is of another log: %s",
+                                y->head.origin);
+        int status = check_growth(c, &y->head, head);
+        return status == UL_CORRUPT
+                       ? complain("the log does not go on from the %" PRIu64
+                                  " entries that the witnesses have seen: they saw another history",
+                                  y->head.size)
+                       : status;
+}
+
 static void print_outcome(const struct ctl *c, const struct memory *m, const struct note_key *key,
-                          const struct walk *w)
+                          const struct walk *w, const struct testimony *y)
 {
         char vkey[NOTE_VKEY_SIZE], root[2 * SHA256_BYTES + 1];
         note_vkey_format(key, vkey);
@@ -149,6 +171,7 @@ static void print_outcome(const struct ctl *c, const struct memory *m, const str
                 else if (m->path[0] != '\0')
                         (void)printf("history      seen for the first time; remembered in %s\n",
                                      m->path);
+                testimony_print(y);
                 (void)puts("The log is whole.");
                 return;
         }
@@ -173,12 +196,14 @@ static void print_outcome(const struct ctl *c, const struct memory *m, const str
                 jw_u64(&j, w->remembered);
         else
                 jw_null(&j);
+        jw_key(&j, "witnesses");
+        testimony_write(y, &j);
         jw_end_object(&j);
         (void)print_json(&out);
         buf_free(&out, false);
 }
 
-static int verify_online(struct ctl *c, const struct verify_audit_options *o)
+static int verify_online(struct ctl *c, const struct verify_audit_options *o, struct testimony *y)
 {
         struct http_answer note = {0};
         struct errinfo e = {0};
@@ -188,6 +213,8 @@ static int verify_online(struct ctl *c, const struct verify_audit_options *o)
         int status = memory_read(c, &m);
         if (status == 0)
                 status = choose_key(c, o->key, &m, &key);
+        if (status == 0) /* before the checkpoint, which then covers what they cosigned */
+                status = testimony_fetch(c, y);
         if (status == 0)
                 status = get_text(c, "/v1/audit/checkpoint", &note);
         if (status == 0 && checkpoint_verify((const char *)note.body.data, note.body.len, &key,
@@ -203,9 +230,11 @@ static int verify_online(struct ctl *c, const struct verify_audit_options *o)
         if (status == 0)
                 status = check_consistency(c, &m, &w);
         if (status == 0)
+                status = check_witnessed(c, y, &key, &w.checkpoint);
+        if (status == 0)
                 status = memory_write(&m, &key, &note.body);
         if (status == 0)
-                print_outcome(c, &m, &key, &w);
+                print_outcome(c, &m, &key, &w, y);
         buf_free(&w.line, false);
         http_answer_free(&note);
         return status;
@@ -239,7 +268,7 @@ static int read_export(const char *path, struct walk *w)
         return ok && status == 0 ? end : EXIT_FAILED;
 }
 
-static int verify_offline(struct ctl *c, const struct verify_audit_options *o)
+static int verify_offline(struct ctl *c, const struct verify_audit_options *o, struct testimony *y)
 {
         struct errinfo e = {0};
         struct buf note = {0};
@@ -256,9 +285,11 @@ static int verify_offline(struct ctl *c, const struct verify_audit_options *o)
         else if (checkpoint_verify((const char *)note.data, note.len, &key, &w.checkpoint, &e) != 0)
                 status = complain("the checkpoint: %s", e.detail);
         if (status == 0)
+                status = testimony_take(y, &note);
+        if (status == 0)
                 status = read_export(o->offline, &w);
         if (status == 0)
-                print_outcome(c, &none, &key, &w);
+                print_outcome(c, &none, &key, &w, y);
         buf_free(&w.line, false);
         buf_free(&note, false);
         return status;
@@ -267,10 +298,13 @@ static int verify_offline(struct ctl *c, const struct verify_audit_options *o)
 int audit_verify_run(struct ctl *c, const struct operands *in, const void *options)
 {
         const struct verify_audit_options *o = options;
+        struct testimony y;
         (void)in;
-        if (o->offline != NULL)
-                return verify_offline(c, o);
-        if (o->checkpoint != NULL)
-                return complain_usage("--checkpoint goes with --offline");
-        return verify_online(c, o);
+        int status = testimony_begin(&o->witnesses, &y);
+        if (status == 0 && o->offline == NULL && o->checkpoint != NULL)
+                status = complain_usage("--checkpoint goes with --offline");
+        if (status == 0)
+                status = o->offline != NULL ? verify_offline(c, o, &y) : verify_online(c, o, &y);
+        testimony_clear(&y);
+        return status;
 }

@@ -58,12 +58,14 @@ static const struct command commands[] = {
          "key, the certificate and the proof are enough. An error names the check that failed:\n"
          "signature, statement, checkpoint, inclusion or entry."},
         {"audit", "[filters]", 0, 0, WITH(audit), "entries of the audit log", NULL},
-        {"audit verify", "[--key VKEY] [--offline FILE --checkpoint FILE]", 0, 0,
-         WITH(audit_verify), "check the whole log: signature, entries, root, history",
+        {"audit verify", "[--key VKEY] [--witness VKEY]... [--offline FILE --checkpoint FILE]", 0,
+         0, WITH(audit_verify), "check the whole log: signature, entries, root, history",
          "The key and the checkpoint are remembered in $XDG_STATE_HOME/unlearnd (by default\n"
          "~/.local/state/unlearnd), by address: another key or another history is refused.\n"
          "With --offline an export of the log is checked against a checkpoint and the key:\n"
-         "unlearnctl audit --export ndjson -o FILE --checkpoint FILE writes both."},
+         "unlearnctl audit --export ndjson -o FILE --checkpoint FILE writes both.\n"
+         "Each --witness must have cosigned a checkpoint that the log goes on from (offline: the\n"
+         "checkpoint itself; --export with --cosigned writes such a one)."},
         {"report", "[--since T] [--until T] [--html]", 0, 0, WITH(report),
          "erasures of a period: received, in time, overdue, how long they took",
          "Times are medians, and the worst. --html is the page that prints."},

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * status.c: is the daemon well: readiness, models, erasures that are not completed; and metrics. */
+ * status.c: is the daemon well: readiness, models, erasures that are not completed, witnesses; and
+ * metrics. */
 #include "cli/commands.h"
 #include "cli/http.h"
 #include "cli/table.h"
@@ -21,8 +22,8 @@ static int get_ready(struct ctl *c, bool *ready)
 struct overview {
         struct json_writer w; /* --json */
         struct buf out;
-        struct table models, erasures;
-        uint64_t pending;
+        struct table models, erasures, witnesses;
+        uint64_t pending, witness_count;
         bool json;
 };
 
@@ -51,6 +52,39 @@ static int take_erasure(void *arg, const struct json *e)
         return 0;
 }
 
+static void take_witness(struct overview *o, const struct json *v)
+{
+        static const char *const keys[] = {"name", "size", "last_cosigned_at", "last_outcome",
+                                           "failures"};
+        o->witness_count++;
+        if (o->json)
+                json_copy(&o->w, v);
+        for (size_t i = 0; !o->json && i < sizeof keys / sizeof *keys; i++)
+                table_add_member(&o->witnesses, v, keys[i]);
+}
+
+/* Who may not read the log is shown none, and told nothing of it. */
+static int take_witnesses(struct ctl *c, struct overview *o)
+{
+        const struct http_request r = {.method = "GET", .path = "/v1/audit/witnesses"};
+        struct http_answer a = {0};
+        struct errinfo e = {0};
+        struct json *doc = NULL;
+        int status = http_call(c, &r, &a);
+        if (status == 0 && a.status == 200 &&
+            json_parse((const char *)a.body.data, a.body.len, &doc, &e) != 0)
+                status = complain("the daemon's list of witnesses: %s", e.detail);
+        else if (status == 0 && a.status != 200 && a.status != 403)
+                status = api_complain(&a);
+        const struct json *items = doc != NULL ? json_get(doc, "items") : NULL;
+        for (const struct json *v = items != NULL ? json_first(items) : NULL; v != NULL;
+             v = json_next(v))
+                take_witness(o, v);
+        json_free(&doc);
+        http_answer_free(&a);
+        return status;
+}
+
 static int gather(struct ctl *c, struct overview *o, bool ready)
 {
         bool more = false;
@@ -74,6 +108,12 @@ static int gather(struct ctl *c, struct overview *o, bool ready)
         jw_end_array(&o->w);
         jw_key(&o->w, "more_pending");
         jw_bool(&o->w, more);
+        jw_key(&o->w, "witnesses");
+        jw_array(&o->w);
+        status = take_witnesses(c, o);
+        if (status != 0)
+                return status;
+        jw_end_array(&o->w);
         jw_end_object(&o->w);
         if (more && !o->json)
                 remark("more erasures are pending than are shown; see unlearnctl erasures --state "
@@ -87,12 +127,16 @@ int status_run(struct ctl *c, const struct operands *in, const void *options)
                                              "clean", "degraded", NULL};
         static const char *const erasures[] = {
                 "pending erasure", "state", "records", "accepted_at", "deadline", "overdue", NULL};
+        static const char *const witnesses[] = {"witness",          "cosigned entries",
+                                                "last_cosigned_at", "last_outcome",
+                                                "failures",         NULL};
         struct overview o = {.json = c->json};
         bool ready = false;
         (void)in;
         (void)options;
         table_begin(&o.models, models);
         table_begin(&o.erasures, erasures);
+        table_begin(&o.witnesses, witnesses);
         int status = get_ready(c, &ready);
         if (status == 0)
                 status = gather(c, &o, ready);
@@ -107,9 +151,14 @@ int status_run(struct ctl *c, const struct operands *in, const void *options)
                 } else if (status == 0) {
                         (void)puts("\nNo erasure is pending.");
                 }
+                if (status == 0 && o.witness_count > 0) {
+                        (void)fputc('\n', stdout);
+                        status = table_print(&o.witnesses, stdout);
+                }
         }
         table_drop(&o.models);
         table_drop(&o.erasures);
+        table_drop(&o.witnesses);
         buf_free(&o.out, false);
         return status == 0 && !ready ? EXIT_FAILED : status;
 }

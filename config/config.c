@@ -87,8 +87,8 @@ const struct option_spec config_options[] = {
          "How long an entry of the audit log is kept: 24 months or more (11 CCR 7101). Older ones "
          "are pruned: their text goes, their hash stays, and every proof and checkpoint holds as "
          "before. 0: for ever."},
-        {"audit", "witness_interval_s", OPTION_U32, TEXT(witness_interval_s), 1, 86400, NULL, "60",
-         "SECONDS",
+        {"audit", "witness_interval_ms", OPTION_U32, TEXT(witness_interval_ms), 10, 86400000, NULL,
+         "60000", "MS",
          "How often the newest checkpoint is offered to the witnesses (see [witness NAME]) that "
          "have not cosigned it. One that fails is left alone for longer, up to an hour."},
         {"opendsr", "opendsr_domain", OPTION_TEXT, TEXT(opendsr_domain), 0, 0, NULL, "", "NAME",

@@ -18,11 +18,11 @@ struct webhook_config {                  /* a section [webhook NAME] */
         char events[WEBHOOK_EVENTS_MAX]; /* types and PREFIX.*, separated by spaces or commas */
 };
 
-enum { WITNESS_NAME_MAX = 32, WITNESS_KEY_MAX = 2048, WITNESSES_MAX = 16 };
+enum { WITNESS_NAME_MAX = 32, WITNESS_KEY_MAX = 512, WITNESSES_MAX = 16 };
 struct witness_config {                  /* a section [witness NAME] */
         char name[WITNESS_NAME_MAX + 1]; /* [a-z0-9][a-z0-9_-]{0,31} */
         char url[URL_MAX + 1];           /* the submission prefix */
-        char key[WITNESS_KEY_MAX + 1];   /* a verifier key; others than Ed25519 ones are long */
+        char key[WITNESS_KEY_MAX + 1];   /* a verifier key */
 };
 
 struct config {
@@ -33,7 +33,7 @@ struct config {
         uint32_t http_threads;       /* 2 */
         uint32_t predict_threads;    /* 1 */
         uint32_t connections_max;    /* 10000 */
-        uint32_t idle_timeout_s;     /* 60 */
+        uint32_t idle_timeout_s;     /* 60000 */
         uint64_t upload_max_bytes;   /* compressed bytes of one upload; 64 GiB */
         uint64_t infer_max_bytes;    /* 16 MiB */
         char tokens_file[PATH_SIZE]; /* "": none */
@@ -45,8 +45,8 @@ struct config {
         char backup_dir[PATH_SIZE]; /* "": no backups */
         /* [audit] */
         char origin[128]; /* default "unlearnd.local/HOSTNAME" made at first start and kept */
-        uint32_t retention_months;   /* 0: entries are kept for ever; else 24 and more */
-        uint32_t witness_interval_s; /* 60 */
+        uint32_t retention_months;    /* 0: entries are kept for ever; else 24 and more */
+        uint32_t witness_interval_ms; /* 60000 */
         /* [opendsr] */
         char opendsr_domain[256]; /* "": not spoken */
         char opendsr_base_url[512];

@@ -91,7 +91,7 @@ static void log_result(const struct round *r, uint32_t i)
 
 static uint64_t pause_us(const struct round *r, uint32_t i)
 {
-        uint32_t random, first_ms = r->all->k->service->config.witness_interval_s * 1000;
+        uint32_t random, first_ms = r->all->k->service->config.witness_interval_ms;
         int64_t least_ms = (int64_t)r->retry_after_s[i] * 1000, ms = first_ms;
         int64_t most_ms = first_ms > PAUSE_MAX_MS ? first_ms : PAUSE_MAX_MS;
         random_bytes(&random, sizeof random);
@@ -116,7 +116,7 @@ static void record_back(struct loop_command *lc, int err)
                 all->due_us[i] = now + (err != 0 ? AGAIN_US : pause_us(r, i));
         }
         free_round(r);
-        loop_due(k, now + AGAIN_US);
+        scheduler_wake(k);
 }
 
 /* An offer has ended. The last one ends the round. */
@@ -337,7 +337,7 @@ static int invite(struct round *r, struct txn *t)
                 int err = witness_known(s, t, i, &row, NULL);
                 if (err != 0)
                         return err;
-                all->due_us[i] = now + (uint64_t)s->config.witness_interval_s * 1000000;
+                all->due_us[i] = now + (uint64_t)s->config.witness_interval_ms * 1000;
                 if (!wants(&row, r->w.size, now_ms(), &o->old))
                         continue;
                 o->round = r;

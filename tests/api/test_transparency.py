@@ -8,9 +8,11 @@ import os
 import shutil
 import struct
 import subprocess
+import time
 
 import pytest
 from conftest import DIGITS, ROOT
+from witness import Witness
 
 GOPATH = "/usr/share/gocode"  # where Debian keeps Go libraries
 
@@ -192,6 +194,43 @@ def test_a_forked_log_and_another_key_are_caught(log, make_daemon, verifier, tmp
     assert code == 1 and "consistency" in said
     code, said = verifier(tmp_path, log.get("/v1/audit/key").text)
     assert code == 1 and "checkpoint" in said
+
+
+# --- witnesses -----------------------------------------------------------------------------------
+
+def forge_cosignature(path):
+    """The last line's signature, not its name and key id."""
+    head, value = path.read_text().rstrip("\n").rsplit(" ", 1)
+    raw = bytearray(base64.b64decode(value))
+    raw[40] ^= 1
+    path.write_text(f"{head} {base64.b64encode(raw).decode()}\n")
+
+
+def test_a_cosigned_checkpoint_is_checked_without_our_code(make_daemon, verifier, tmp_path):
+    w, copy = Witness(tmp_path / "w", "witness.example/w1"), tmp_path / "copy"
+    copy.mkdir()
+    config = tmp_path / "unlearnd.conf"
+    config.write_text(w.section("one"))
+    d = make_daemon("-c", str(config), "--witness-interval-ms", "50", "--allow-networks", "127.0.0.0/8")
+    key = d.get("/v1/audit/key").text
+    w.trust(key)
+    d.erase(subjects=["nobody"])
+    end = time.monotonic() + 20
+    while d.get("/v1/audit/checkpoint?cosigned=true").status_code != 200:
+        assert time.monotonic() < end, "nothing was cosigned"
+        time.sleep(0.05)
+    (copy / "cosigned").write_text(d.get("/v1/audit/checkpoint?cosigned=true").text)
+    d.erase(subjects=["somebody else"])
+    copy_log(d, copy)
+    code, said = verifier(copy, key, "-witness", w.vkey())
+    assert code == 0 and "entries by witness.example/w1 at" in said, said
+    stranger = Witness(tmp_path / "v", "witness.example/w1")
+    code, said = verifier(copy, key, "-witness", w.vkey(), "-witness", stranger.vkey())
+    assert code == 1 and "has not cosigned it" in said
+    forge_cosignature(copy / "cosigned")
+    code, said = verifier(copy, key, "-witness", w.vkey())
+    assert code == 1 and "cosigned checkpoint: the cosignature of witness.example/w1 does not verify" in said
+    w.close(), stranger.close()
 
 
 # --- certificates --------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from conftest import BIN, ROOT
 from rfc6962 import consistency_holds, parse_checkpoint, signature_of
 from witness import Witness
 
-FAST = ["--witness-interval-s", "1", "--delivery-timeout-ms", "1000", "--allow-networks", "127.0.0.0/8"]
+FAST = ["--witness-interval-ms", "50", "--delivery-timeout-ms", "1000", "--allow-networks", "127.0.0.0/8"]
 ORIGIN = "example.org/log"
 
 
@@ -120,5 +120,325 @@ def test_the_newest_checkpoint_is_cosigned_by_all_and_an_auditor_sees_it(witness
     caught_up(d, "one", "two")
     assert size_of(d) > before and one.requests[-1].startswith(b"old %d\n" % before)
     size = size_of(d)
-    time.sleep(1.5)
-    assert size_of(d) == size and len(one.requests) == len(two.requests), "a log at rest is not offered"
+    count = len(one.requests)
+    time.sleep(0.5)
+    assert size_of(d) == size and count == len(one.requests) == len(two.requests), "a log at rest is not offered"
+
+
+def test_an_answer_that_was_lost_is_made_up_for_from_the_witness_own_size(witnessed, witness):
+    """409: it has cosigned more than the daemon knows of, and the proof is made anew from there."""
+    w = witness()
+    lost = []
+
+    def lose(handler, body):
+        lost.append(w.add_checkpoint(body)[0])
+        handler.close_connection = True
+
+    d = witnessed(w.section("one"))
+    trusts(w, d)
+    first = caught_up(d)
+    w.answer = lose
+    grow(d)
+    wait("an answer to be lost", lambda: 200 in lost)
+    grow(d)  # and what it is offered next is larger again
+    w.answer = None
+    del w.requests[:], w.answers[:]
+    note = caught_up(d, seconds=40)
+    assert 409 in w.answers and w.answers[-1] == 200
+    at = w.answers.index(409)
+    old, corrected = (int(w.requests[i].split(b"\n")[0].split()[1]) for i in (at, at + 1))
+    assert old == parse_checkpoint(first)[1] < corrected
+    assert w.key.holds(note) and view(d)["failures"] == 0
+
+
+def test_after_an_exchange_of_the_log_s_key_a_witness_needs_the_new_one(witnessed, witness, tmp_path):
+    w = witness()
+    d = witnessed(w.section("one"))
+    trusts(w, d)
+    old_key, before = d.get("/v1/audit/key").text, caught_up(d)
+    d.stop()
+    subprocess.run([str(BIN / "unlearnctl"), "audit", "rotate-key", "--data-dir", str(d.data_dir)], check=True)
+    d.start()
+    assert fails_as(d, "unknown_key")["last_status"] == 403
+    assert cosigned(d) == before  # what the old key signed stands meanwhile
+    env = {"XDG_STATE_HOME": str(tmp_path / "state")}
+    for key in (old_key, d.get("/v1/audit/key").text):
+        r = d.ctl("audit", "verify", "--key", key, "--witness", w.vkey(), env=env)
+        assert f"cosigned the first {parse_checkpoint(before)[1]} entries" in r.stdout
+    trusts(w, d)
+    note = caught_up(d, seconds=40)
+    signature_of(note, d.get("/v1/audit/key").text)
+    assert w.key.holds(note) and any("unknown_key" in line for line in d.log)
+
+
+def test_a_forked_log_is_refused(witnessed, witness, make_daemon, tmp_path):
+    """A copy of the data directory goes on otherwise than the log that the witness has seen."""
+    w = witness()
+    d = witnessed(w.section("one"))
+    trusts(w, d)
+    fork_at = parse_checkpoint(caught_up(d))[1]
+    d.stop()
+    subprocess.run(["cp", "-a", str(d.data_dir), str(tmp_path / "fork")], check=True)
+    d.start()
+    for _ in range(3):
+        grow(d)
+    real = caught_up(d)
+    d.stop()
+    fork = make_daemon("-c", str(tmp_path / "unlearnd.conf"), "--origin", ORIGIN, *FAST, data_dir=tmp_path / "fork")
+    grow(fork)
+    assert size_of(fork) < parse_checkpoint(real)[1]
+    fails_as(fork, "ahead")
+    while size_of(fork) <= parse_checkpoint(real)[1]:
+        grow(fork)
+    assert fails_as(fork, "inconsistent")["last_status"] == 422
+    assert parse_checkpoint(cosigned(fork))[1] == fork_at, "only what both have in common was ever cosigned"
+    assert any(line.startswith(("error", "level=error")) or "error" in line for line in fork.log if "inconsistent" in line)
+    # an auditor who holds what the witness cosigned of the real log sees that the fork is another
+    env = {"XDG_STATE_HOME": str(tmp_path / "state")}
+    (tmp_path / "real").write_text(real)
+    key = fork.get("/v1/audit/key").text
+    fork.ctl("audit", "--export", "ndjson", "-o", tmp_path / "log")
+    r = fork.ctl("audit", "verify", "--offline", tmp_path / "log", "--checkpoint", tmp_path / "real", "--key", key,
+                 "--witness", w.vkey(), check=False, env=env)
+    assert r.returncode == 1 and "do not make the root" in r.stderr
+
+
+def text_of(body):
+    note = body.decode().split("\n\n", 1)[1]
+    return note[:note.index("\n\n") + 1]
+
+
+def other_text(body):
+    """A checkpoint of the same size and another root."""
+    lines = text_of(body).split("\n")
+    lines[2] = base64.b64encode(bytes(32)).decode()
+    return "\n".join(lines)
+
+
+def flipped(line):
+    head, value = line.rstrip("\n").rsplit(" ", 1)
+    raw = bytearray(base64.b64decode(value))
+    raw[-1] ^= 1
+    return f"{head} {base64.b64encode(raw).decode()}\n"
+
+
+def giant(handler):
+    handler.send_response(200)
+    handler.end_headers()
+    with contextlib.suppress(OSError):
+        for _ in range(1024):
+            handler.wfile.write(("\u2014 somebody " + "A" * 1000 + "\n").encode())
+
+
+def slow(handler):
+    """A byte now and then, for ever."""
+    handler.send_response(200)
+    handler.end_headers()
+    with contextlib.suppress(OSError):
+        for _ in range(200):
+            handler.wfile.write(b"\xe2")
+            handler.wfile.flush()
+            time.sleep(0.05)
+
+
+def says(line_of):
+    return lambda w, h, body: h.send(200, line_of(w, body).encode())
+
+
+def refuses(status, body=b"", kind="text/plain", **headers):
+    return lambda w, h, _: h.send(status, body, kind, **headers)
+
+
+NOW = int(time.time())
+LIES = {  # how it answers, and what that is called
+    "forged": (says(lambda w, b: flipped(w.key.cosign(text_of(b)))), "bad_signature"),
+    "other-text": (says(lambda w, b: w.key.cosign(other_text(b))), "bad_signature"),
+    "stranger": (says(lambda w, b: w.stranger.cosign(text_of(b))), "bad_signature"),
+    "impostor": (says(lambda w, b: w.impostor.cosign(text_of(b))), "bad_signature"),
+    "echo": (says(lambda w, b: b.decode().split("\n\n")[-1]), "bad_signature"),
+    "empty": (says(lambda w, b: ""), "bad_signature"),
+    "future": (says(lambda w, b: w.key.cosign(text_of(b), NOW + 86400)), "bad_time"),
+    "past": (says(lambda w, b: w.key.cosign(text_of(b), NOW - 86400)), "bad_time"),
+    "page": (says(lambda w, b: "<html>welcome</html>\n"), "malformed"),
+    "cut": (says(lambda w, b: w.key.cosign(text_of(b))[:-1]), "malformed"),
+    "giant": (lambda w, h, b: giant(h), "broken"),
+    "slow": (lambda w, h, b: slow(h), "timeout"),
+    "redirect": (refuses(307, b"", location="http://127.0.0.1:1/"), "status"),
+    "busy": (refuses(503), "status"),
+    "no-size": (refuses(409, b"conflict\n"), "malformed"),
+    "bad-size": (refuses(409, b"-1\n", "text/x.tlog.size"), "malformed"),
+    "far-size": (refuses(409, b"18446744073709551615\n", "text/x.tlog.size"), "ahead"),
+    "same-size": (refuses(409, b"0\n", "text/x.tlog.size"), "inconsistent"),
+}
+BATCH = 9  # of them at a time: there may be 16 witnesses
+
+
+@pytest.mark.parametrize("part", range(len(LIES) // BATCH))
+def test_whatever_a_witness_says_nothing_is_kept_that_is_not_true(witnessed, witness, tmp_path, part):
+    names = list(LIES)[part * BATCH:(part + 1) * BATCH]
+    good, liars = witness("witness.example/good"), {}
+    for name in names:
+        w = liars[name] = witness(f"witness.example/{name}")
+        w.stranger = witness("witness.example/stranger").key
+        w.impostor = witness(w.key.name).key  # another key under its name,
+        w.impostor.id = w.key.id  # and its key id
+        w.answer = lambda h, body, w=w, lie=LIES[name][0]: lie(w, h, body)
+    d = witnessed(good.section("good"), *(w.section(name) for name, w in liars.items()))
+    trusts(good, d)
+    for name in names:
+        v = fails_as(d, LIES[name][1], name)
+        assert v["checkpoint"] is None and v["size"] == 0 and v["cosignature_time"] is None
+        assert metric(d, f'unlearnd_witness_cosigned_entries{{witness="{name}"}}') == 0
+    assert "NaN" in d.get("/metrics").text.split(f'cosigned_age_seconds{{witness="{names[0]}"}}')[1].split("\n")[0]
+    note = caught_up(d, "good", seconds=40)
+    assert note.count("\u2014") == 2, "the log's signature and one more"
+    counted = sum(metric(d, f'unlearnd_witness_attempts_total{{outcome="{LIES[n][1]}"}}') for n in names)
+    assert counted >= len(names) and len(liars[names[0]].requests) >= 1
+    log = d.ok("GET", "/v1/audit?limit=1000")["items"]
+    assert not any("witness" in json.dumps(e) for e in log), "the log tells of itself"
+    # one that comes to its senses is taken up again
+    w = trusts(liars[names[0]], d)
+    w.answer = None
+    caught_up(d, names[0], seconds=60)
+    assert any(f"witness_failed witness={names[0]}" in line.replace('"', "") or
+               (names[0] in line and "witness_failed" in line) for line in d.log)
+
+
+def test_what_was_cosigned_outlives_kills(witnessed, witness):
+    w = witness()
+    d = witnessed(w.section("one"))
+    trusts(w, d)
+    caught_up(d)
+    before, seen = cosigned(d), 0
+    for i in range(6):
+        grow(d)
+        time.sleep(0.03 * i)  # before, in and after the next round
+        d.kill()
+        d.start()
+        now = cosigned(d)
+        assert parse_checkpoint(now)[1] >= parse_checkpoint(before)[1] and w.key.holds(now)
+        assert w.size(ORIGIN) >= view(d)["size"]
+        before, seen = now, seen + 1
+    grow(d)
+    d.restart()
+    note = caught_up(d)
+    assert w.key.holds(note) and parse_checkpoint(note)[1] == w.size(ORIGIN)
+    # each checkpoint that it cosigned goes on from the one before: it would not have answered otherwise
+    assert seen == 6 and 422 not in w.answers
+
+
+def test_a_witness_in_another_process_that_is_killed_goes_on_too(witnessed, tmp_path):
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    key = tmp_path / "key"
+
+    def start():
+        p = subprocess.Popen([sys.executable, str(ROOT / "tests/witness.py"), str(tmp_path / "w"), str(port),
+                              *([key.read_text()] if key.exists() else [])], stdout=subprocess.PIPE, text=True)
+        return p, *p.stdout.readline().split()
+
+    p, url, vkey = start()
+    try:
+        d = witnessed(f"[witness one]\nurl = {url}/\nkey = {vkey}\n")  # a slash at its end
+        fails_as(d, "unknown_log")
+        key.write_text(d.get("/v1/audit/key").text)
+        for _ in range(2):
+            p.kill(), p.wait()
+            p, _, again = start()
+            assert again == vkey
+            grow(d)
+            caught_up(d, seconds=40)
+        p.kill(), p.wait()
+        grow(d)
+        fails_as(d, "unreachable")
+    finally:
+        p.kill()
+        p.stdout.close()
+
+
+def test_an_auditor_requires_the_witnesses_that_he_trusts(witnessed, witness, tmp_path):
+    one, two, none = witness(), witness("witness.example/w2"), witness("witness.example/w3")
+    d = witnessed(one.section("one"), two.section("two"))
+    env = {"XDG_STATE_HOME": str(tmp_path / "state")}
+
+    def verify(*args, check=False, of=d):
+        return of.ctl("audit", "verify", *args, check=check, env=env)
+
+    r = verify("--witness", one.vkey())
+    assert r.returncode == 1 and "no checkpoint that witness.example/w1 cosigned" in r.stderr
+    trusts(one, d), trusts(two, d)
+    size = parse_checkpoint(caught_up(d, "one", "two", seconds=40))[1]
+    # a moment later the log is longer, and what was cosigned is still its beginning
+    two.answer = lambda h, body: h.send(500, b"")
+    grow(d)
+    wait("one alone", lambda: view(d)["size"] > size and view(d, "two")["failures"] > 0)
+    r = verify("--witness", one.vkey(), "--witness", two.vkey())
+    assert r.returncode == 0 and r.stdout.count(f"cosigned the first {size} entries") == 2, r.stderr + r.stdout
+    r = verify("--witness", one.vkey(kind=1))
+    assert r.returncode == 0 and f"cosigned the first {view(d)['size']} entries" in r.stdout
+    said = json.loads(d.ctl("--json", "audit", "verify", "--witness", one.vkey(), env=env).stdout)
+    assert [(w["vkey"], w["size"]) for w in said["witnesses"]] == [(one.vkey(), view(d)["size"])]
+    assert json.loads(d.ctl("--json", "audit", "verify", env=env).stdout)["witnesses"] == []
+    r = verify("--witness", one.vkey(), "--witness", none.vkey())
+    assert r.returncode == 1 and "all 2 witnesses" in r.stderr
+    assert verify("--witness", "nonsense").returncode == 2
+    # offline: the checkpoint itself has to be cosigned
+    log, note, plain = tmp_path / "log", tmp_path / "note", tmp_path / "plain"
+    d.ctl("audit", "--export", "ndjson", "-o", log, "--checkpoint", note, "--cosigned")
+    d.ctl("audit", "--export", "ndjson", "-o", tmp_path / "log2", "--checkpoint", plain)
+    key = d.get("/v1/audit/key").text
+    offline = ["--offline", log, "--key", key, "--checkpoint"]
+    r = verify(*offline, note, "--witness", one.vkey())
+    assert r.returncode == 0 and "cosigned the first" in r.stdout
+    for file, who, text in ((note, two, "no cosignature by"), (plain, one, "no cosignature by")):
+        r = verify(*offline, file, "--witness", who.vkey())
+        assert r.returncode == 1 and text in r.stderr, r.stderr
+    head, last = note.read_text().rstrip("\n").rsplit("\n", 1)
+    note.write_text(f"{head}\n{flipped(last)}")
+    r = verify(*offline, note, "--witness", one.vkey())
+    assert r.returncode == 1 and "does not verify" in r.stderr
+    assert verify(*offline, note).returncode == 0, "who trusts no witness passes over its signature"
+    assert d.ctl("audit", "--cosigned", check=False).returncode == 2
+    # what an operator sees
+    r = d.ctl("status")
+    assert "cosigned entries" in r.stdout and "one" in r.stdout and "two" in r.stdout
+    assert [w["name"] for w in json.loads(d.ctl("--json", "status").stdout)["witnesses"]] == ["one", "two"]
+
+
+def start_fails(config, tmp_path, *options):
+    r = subprocess.run([str(BIN / "unlearnd"), "--data-dir", str(tmp_path / "data"), "--listen", "127.0.0.1:0", "-c",
+                        str(config), "--insecure-no-auth", *options], capture_output=True, text=True, timeout=30)
+    assert r.returncode == 1, r.stderr
+    return r.stderr
+
+
+def test_a_witness_that_makes_no_sense_is_refused_at_the_start(make_daemon, witness, tmp_path):
+    w, config = witness(), tmp_path / "unlearnd.conf"
+    d = make_daemon(data_dir=tmp_path / "data")
+    _, _, public = (key := d.get("/v1/audit/key").text).split("+", 2)
+    d.stop()
+    pq = base64.b64encode(bytes([6]) + bytes(32)).decode()
+    bad = {
+        f"[witness one]\nurl = https://w.example/\nkey = w.example+00000000+{public}\n": "key id",
+        f"[witness one]\nurl = https://w.example/\nkey = w.example+00000000+{pq}\n": "ML-DSA-44",
+        f"[witness one]\nurl = https://w.example/\nkey = {key}\n": "the log's own",
+        f"[witness one]\nurl = https://w.example/?a=b\nkey = {w.vkey()}\n": "no query",
+        f"[witness one]\nurl = https://u:p@w.example/\nkey = {w.vkey()}\n": "no user name",
+        f"[witness one]\nurl = http://w.example/\nkey = {w.vkey()}\n": "https",
+        f"[witness one]\nurl = https://w.example/\nkey = {w.vkey()}\n"
+        f"[witness again]\nurl = https://v.example/\nkey = {w.vkey(1)}\n": "the same key",
+        "[witness one]\nurl = https://w.example/\nkey = nonsense\n": "NAME+KEYID+KEY",
+    }
+    for text, word in bad.items():
+        config.write_text(text)
+        said = start_fails(config, tmp_path)
+        assert word in said and ("[witness one]" in said or "[witness again]" in said), said
+
+
+def test_no_witness_leads_to_where_the_daemon_must_not_go(make_daemon, witness, tmp_path):
+    w, config = witness(), tmp_path / "unlearnd.conf"
+    config.write_text(f"[witness one]\nurl = https://127.0.0.1:{w.port}/w\nkey = {w.vkey()}\n")
+    d = make_daemon("-c", str(config), "--witness-interval-ms", "50")
+    grow(d)
+    assert fails_as(d, "refused")["last_status"] is None and w.requests == []

@@ -385,12 +385,12 @@ static void witnesses_are_sections_of_their_own(void **state)
         struct errinfo e;
         (void)state;
         assert_int_equal(read_text("[witness garden]\nurl = https://a.example/w\nkey = a+1+b==\n"
-                                   "[audit]\nwitness_interval_s = 7\n"
+                                   "[audit]\nwitness_interval_ms = 70\n"
                                    "[witness b_2]\nkey = n+2+c\nurl = http://b.example/\n",
                                    &c, &e),
                          0);
         assert_int_equal(c.witness_count, 2);
-        assert_int_equal(c.witness_interval_s, 7);
+        assert_int_equal(c.witness_interval_ms, 70);
         assert_string_equal(c.witnesses[0].name, "garden");
         assert_string_equal(c.witnesses[0].key, "a+1+b==");
         assert_string_equal(c.witnesses[1].url, "http://b.example/");
@@ -400,7 +400,7 @@ static void witnesses_are_sections_of_their_own(void **state)
         assert_refused("[witness x]\nkey = a\nkey = b\n", "twice");
         assert_refused("[witness x]\nurl =\n", "1 to");
         assert_refused("[witness x]\nevents = *\n", "url and key");
-        assert_refused("[audit]\nwitness_interval_s = 0\n", "witness_interval_s");
+        assert_refused("[audit]\nwitness_interval_ms = 9\n", "witness_interval_ms");
         char many[2048] = "", long_key[2 * WITNESS_KEY_MAX];
         for (int i = 0; i <= WITNESSES_MAX; i++) {
                 size_t len = strlen(many);

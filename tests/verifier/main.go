@@ -28,6 +28,7 @@ var every = flag.Int64("every", 1, "ask for the inclusion proof of every n-th en
 var oldSize = flag.Int64("old-size", 0, "size of a checkpoint that was seen earlier")
 var certificates = flag.Bool("certificates", false, "verify pairs of files: certificate, proof ...")
 var oldRoot = flag.String("old-root", "", "its root, in base64")
+var witnesses vkeys // of those who must have cosigned the file "cosigned"
 
 func get(path string) ([]byte, error) {
 	return os.ReadFile(filepath.Join(*folder, path))
@@ -218,6 +219,11 @@ func verify() error {
 			return fmt.Errorf("consistency with the tree of %d entries: %w", *oldSize, err)
 		}
 	}
+	if len(witnesses) > 0 {
+		if err := verifyCosigned(tree, reader); err != nil {
+			return fmt.Errorf("cosigned checkpoint: %w", err)
+		}
+	}
 	fmt.Printf("ok: %d entries make the signed root %s; %d inclusion proofs hold\n", tree.N,
 		base64.StdEncoding.EncodeToString(tree.Hash[:]), proofs)
 	return nil
@@ -237,6 +243,7 @@ func verifyCertificates() error {
 }
 
 func main() {
+	flag.Var(&witnesses, "witness", "verifier key of a witness (may be given again)")
 	flag.Parse()
 	run := verify
 	if *certificates {
