@@ -63,19 +63,23 @@ static int read_key(const char *file, gnutls_x509_privkey_t *key, struct errinfo
 static int read_certificate(const char *file, struct buf *pem, gnutls_x509_crt_t *out,
                             struct errinfo *e)
 {
-        gnutls_x509_crt_t chain[CHAIN_MAX];
-        unsigned count = CHAIN_MAX;
+        gnutls_x509_crt_t *chain = NULL;
+        unsigned count = 0;
         int err = read_pem(file, pem, e);
         if (err != 0)
                 return err;
         gnutls_datum_t d = {.data = pem->data, .size = (unsigned)pem->len};
-        if (gnutls_x509_crt_list_import(chain, &count, &d, GNUTLS_X509_FMT_PEM, 0) < 0 ||
+        if (gnutls_x509_crt_list_import2(&chain, &count, &d, GNUTLS_X509_FMT_PEM, 0) < 0 ||
             count == 0)
                 return refuse(e, file, "holds no certificate in PEM");
-        for (unsigned i = 1; i < count; i++)
+        if (count > CHAIN_MAX)
+                err = refuse(e, file, "holds more than 16 certificates");
+        else
+                *out = chain[0];
+        for (unsigned i = err == 0 ? 1 : 0; i < count; i++)
                 gnutls_x509_crt_deinit(chain[i]);
-        *out = chain[0];
-        return 0;
+        gnutls_free(chain);
+        return err;
 }
 
 static int check_pair(const char *file, gnutls_x509_privkey_t key, gnutls_x509_crt_t certificate,
