@@ -15,11 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import rfc6962
 from conftest import FAULTS
 from controller import make_identity
 from figures import figure
 from scenario import OPTIONS, LargeStory, Listener, Mortal, Story
-from world import served_hash
+from witness import Key, Witness
+from world import served_hash, wait
 
 SEED = int(os.environ.get("UNLEARND_CRASH_SEED", random.SystemRandom().randrange(1 << 32)))
 LATER = int(os.environ.get("UNLEARND_CRASH_LATER", "1"))
@@ -55,6 +57,20 @@ def processor():
     return make_identity(folder, "example.org")
 
 
+@functools.cache
+def witness_key():
+    folder = tempfile.mkdtemp(prefix="unlearnd-crash-witness-")
+    atexit.register(shutil.rmtree, folder)
+    return Key(folder, "any").file
+
+
+class Trusting(Witness):
+    """It takes any key of the log for the log's, and no tree that does not go on from the last."""
+
+    def check_signature(self, origin, text, lines):
+        pass
+
+
 class Trial:
     """A data directory, a folder of passes, and what is to go wrong."""
 
@@ -66,9 +82,13 @@ class Trial:
         if key is not None:
             (self.data / "keys" / "pseudonym.key").write_bytes(key)
         self.listener = Listener()
+        (self.folder / "witness").mkdir()
+        shutil.copy(witness_key(), self.folder / "witness")
+        self.witness = Trusting(self.folder / "witness", "witness.example/w1")
         config = self.folder / "unlearnd.conf"
         key, certificate = processor()
         config.write_text(f"[webhook all]\nurl = {self.listener.url}/all\nevents = *\n"
+                          f"{self.witness.section('one')}"
                           "[opendsr]\nopendsr_domain = example.org\n"
                           f"opendsr_key_file = {key}\nopendsr_certificate_file = {certificate}\n")
         self.daemon = Mortal(self.data, *OPTIONS, "--ledger-dir", str(self.folder / "ledger"),
@@ -101,6 +121,7 @@ class Trial:
         if self.daemon.process.poll() is None:
             self.daemon.kill()
         self.listener.close()
+        self.witness.close()
         shutil.rmtree(self.folder)
 
 
@@ -145,6 +166,16 @@ def tell(armed, kind=Story):
     return story
 
 
+def check_witnessed(trial):
+    """The log was one all the time, and what was cosigned of it is all of it."""
+    def caught_up():
+        w = trial.daemon.ok("GET", "/v1/audit/witnesses")["items"][0]
+        size = rfc6962.parse_checkpoint(trial.daemon.get("/v1/audit/checkpoint").text)[1]
+        return w["size"] == size and w["failures"] == 0 and w
+    w = wait("the witness", caught_up)
+    assert trial.witness.key.holds(w["checkpoint"]) and {422, 400}.isdisjoint(trial.witness.answers)
+
+
 def conclude(story, expected):
     """The last restart, without a fault: the story is told to its end, twice looked at."""
     t = story.trial
@@ -154,6 +185,7 @@ def conclude(story, expected):
     key = (t.data / "keys" / "pseudonym.key").read_bytes()
     expected = expected if key == KEY else never_saw(key)
     story.check_end(expected)
+    check_witnessed(t)
     t.restart()
     story.check()
     assert t.daemon.model("m")["served_hash"] == expected, "another model after a clean restart"

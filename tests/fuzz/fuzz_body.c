@@ -5,10 +5,12 @@
  * accepted is written again and must read back as the same. */
 #include "api/erasure_parse.h"
 #include "api/opendsr_parse.h"
+#include "daemon/http_client.h"
 #include "lib/models/config.h"
 #include "lib/util/json_scan.h"
 #include "tests/fuzz/fuzz.h"
 #include <math.h>
+#include <strings.h>
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
@@ -155,6 +157,12 @@ static void pseudonym(void *arg, const void *id, size_t len, uint8_t out[PSEUDON
         pseudonym_of(key, id, len, out);
 }
 
+static int callback(void *arg, const char *url, struct errinfo *e)
+{
+        (void)arg;
+        return http_url_check(url, false, e);
+}
+
 static void check_erasure(const struct erase_request *r)
 {
         assert(r->subject_count <= ERASURE_SUBJECTS_MAX);
@@ -168,11 +176,16 @@ static void check_erasure(const struct erase_request *r)
                 assert(model_name_valid(r->models[i], strlen(r->models[i])));
         assert(r->reference[0] == '\0' || reference_valid(r->reference, strlen(r->reference)));
         assert(r->actor[0] == '\0');
+        if (r->callback_url != NULL) {
+                assert(strlen(r->callback_url) <= URL_MAX);
+                assert(strncasecmp(r->callback_url, "https://", 8) == 0);
+        }
 }
 
 static void try_erasure(const struct json *doc, bool batch)
 {
-        const struct erasure_reader reader = {.pseudonym = pseudonym, .batch = batch};
+        const struct erasure_reader reader = {
+                .pseudonym = pseudonym, .callback = callback, .batch = batch};
         struct erasure_body b;
         struct errinfo e = {0};
         const int err = erasure_parse(doc, &reader, &b, &e);

@@ -6,6 +6,7 @@ import base64
 import gzip
 import hashlib
 import json
+import re
 import struct
 import subprocess
 import zlib
@@ -22,7 +23,8 @@ def put(target, **inputs):
     folder = SEEDS / target
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.iterdir():
-        old.unlink()
+        if not re.fullmatch("[0-9a-f]{40}", old.name):  # which a fuzzer found
+            old.unlink()
     for name, data in inputs.items():
         (folder / name).write_bytes(data.encode() if isinstance(data, str) else data)
 
@@ -54,7 +56,14 @@ def bodies():
                "models": ["digits"], "regulation": "gdpr", "received_at": "2026-01-31T09:00:00Z",
                "deadline": "2026-02-28T10:00:00+01:00", "reference": "DSR-1042"}
     hashed = {"subjects_sha256": [hashlib.sha256(b"alice").hexdigest()], "idempotency_key": "k-1", "dry_run": False}
-    put("body", softmax=dump(softmax), mlp=dump(mlp), tabular=dump(tabular), text=dump(text), erasure=dump(erasure),
+    held = {"subjects": ["alice@example.org"], "regulation": "ccpa", "hold": True, "reference": "a:b/c#1",
+            "callback_url": "https://crm.example.org/hooks/unlearnd?token=x"}
+    put("body", held=dump(held), released=dump(held | {"hold": False, "callback_url": "http://[::1]:8080/%2f"}),
+        unheld=dump(held | {"hold": None, "callback_url": ""}), callback=dump(held | {"callback_url": "https://" + "a" * 2041}),
+        line_held=dump(held | {"idempotency_key": "k-2"}), wrong_hold=dump(held | {"hold": "true"}),
+        refusal=dump({"reason_code": "identity_not_verified"}), overlap=dump({"overlap_seconds": 3600}),
+        extension=dump({"reason_code": "complexity", "deadline": "2026-04-30T22:00:00.000Z"}),
+        softmax=dump(softmax), mlp=dump(mlp), tabular=dump(tabular), text=dump(text), erasure=dump(erasure),
         hashed=dump(hashed), line=dump({"subjects": ["a"], "idempotency_key": "k-1"}),
         escapes=r'{"a":"\u00e9\ud83d\ude00\n\"\\\/","b":[1e308,-0.0,5e-324,0.1,123456789012345678],"c":[[[{}]]]}',
         scalar="-1.5e-3")
@@ -209,6 +218,7 @@ def texts():
     put("note", head="0" + head, text="0two\nlines \u00e9\n", extended="0" + head + "more\n", signed="1" + note,
         cosigned="1" + note + f"\u2014 other {line}\n", unsigned="1" + head, vkey="2" + vkey, proof="3o0", short="3o11",
         forged="3o00\x05\x01", none="3o03", longer="3o01", single="300")
+    cosignatures(head, note)
     statement = json.dumps({"_type": "https://in-toto.io/Statement/v1", "subject": [],
                             "predicateType": "urn:unlearnd:erasure-certificate:v1",
                             "predicate": {"erasure": "E", "log_index": 0, "log": {"origin": name}}})
@@ -226,6 +236,37 @@ def texts():
         "0", "-12.5e-3", "3.4028235e38", "1e-45", "0.1000000000000000055511151231257827", "179769313486231570000e289",
         "4.9406564584124654e-324", "16777217", "9007199254740993", "2026-01-31T09:00:00Z", "2024-02-29T23:59:60.999+05:30",
         "9999-12-31T23:59:59.999Z", "1970-01-01t00:00:00z", "01ARZ3NDEKTSV4RRFFQ69G5FAV", "00ffAB", "aGVsbG8=", "aGVsbG8h"])})
+
+
+def cosignatures(head, note):
+    """What the witness of fuzz_cosignature.c says, and what it does not."""
+    key = Ed25519PrivateKey.from_private_bytes(bytes([9]) + bytes(31))
+    public = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    name, when = "witness.example/w1", 1769850000
+
+    def vkey(kind, key=public):
+        typed = bytes([kind]) + key
+        return f"{name}+{hashlib.sha256(name.encode() + bytes([10]) + typed).digest()[:4].hex()}+" \
+               f"{base64.b64encode(typed).decode()}"
+
+    def line(text, when=when, more=b""):
+        raw = hashlib.sha256(name.encode() + b"\n\x04" + public).digest()[:4] + struct.pack(">Q", when)
+        raw += key.sign(f"cosignature/v1\ntime {when}\n{text}".encode()) + more
+        return f"\u2014 {name} {base64.b64encode(raw).decode()}\n"
+
+    log = note[len(head) + 1:]  # the log's own line
+    post_quantum = f"\u2014 {name} {base64.b64encode(bytes(4 + 8 + 2420)).decode()}\n"
+    put("cosignature", answer="0" + head + "\n" + line(head), two="0" + head + "\n" + line(head) + line(head, when + 60),
+        others="0" + head + "\n" + log + line(head) + log, forged="0" + head + "\n" + line(head + "x"),
+        long="0" + head + "\n" + line(head, more=b"\0"), future="0" + head + "\n" + line(head, 2 ** 63),
+        post_quantum="0" + head + "\n" + post_quantum + line(head), cut="0" + head + "\n" + line(head)[:-1],
+        page="0" + head + "\n<html>moved</html>\n", none="0" + head + "\n", note="1" + note + line(head),
+        unsigned="1" + note, unbroken="1" + head + line(head), key="2" + vkey(4), plain="2" + vkey(1),
+        ml_dsa="2" + vkey(6), short="2" + vkey(4, public[:-1]), other_id="2" + vkey(4).replace("+", "+0", 1),
+        size="325\n", zero="30\n", most="318446744073709551615\n", over="318446744073709551616\n", led="307\n",
+        cosigned=b"4" + struct.pack(">Q", when) + head.encode(),
+        among=b"4" + struct.pack(">Q", when) + (head + "\n" + log).encode(),
+        ages=b"4" + struct.pack(">Q", 2 ** 63) + head.encode())
 
 
 if __name__ == "__main__":
