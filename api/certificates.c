@@ -47,15 +47,20 @@ static enum handler_result get_erasure_proof(struct request *req)
         struct errinfo e = {0};
         struct buf out = {0};
         uint8_t id[ULID_BYTES];
+        bool cosigned = false;
         int err = param_ulid(req, "id", "erasure", id, &e);
         if (err == 0)
-                err = service_erasure_proof(request_service(req), id, &out, &e);
+                err = request_query_bool(req, "cosigned", &cosigned, &e);
+        if (err == 0)
+                err = service_erasure_proof(request_service(req), id, cosigned, &out, &e);
         if (err != 0) {
                 buf_free(&out, false);
                 return reply_problem(req, err, &e);
         }
         return reply_body(req, 200, "text/plain; charset=utf-8", &out);
 }
+
+static const char *const proof_query[] = {"cosigned", NULL};
 
 const struct route certificates_routes[] = {
         {.method = "GET",
@@ -65,6 +70,7 @@ const struct route certificates_routes[] = {
         {.method = "GET",
          .pattern = "/v1/erasures/{id}/proof",
          .scopes = SCOPE_ERASE | SCOPE_AUDIT,
+         .query = proof_query,
          .handle = get_erasure_proof},
         {.method = NULL},
 };

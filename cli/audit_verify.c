@@ -285,7 +285,7 @@ static int verify_offline(struct ctl *c, const struct verify_audit_options *o, s
         else if (checkpoint_verify((const char *)note.data, note.len, &key, &w.checkpoint, &e) != 0)
                 status = complain("the checkpoint: %s", e.detail);
         if (status == 0)
-                status = testimony_take(y, &note);
+                status = testimony_take(y, note.data, note.len);
         if (status == 0)
                 status = read_export(o->offline, &w);
         if (status == 0)

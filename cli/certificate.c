@@ -6,6 +6,7 @@
 #include "cli/log_keys.h"
 #include "cli/log_memory.h"
 #include "cli/table.h"
+#include "cli/witnesses.h"
 #include "lib/audit/dsse.h"
 #include "lib/audit/proof.h"
 #include "lib/util/file.h"
@@ -14,6 +15,7 @@
 
 struct certificate_options {
         const char *output, *proof, *html, *verify, *key;
+        struct text_list witnesses;
 };
 #define AT(m) offsetof(struct certificate_options, m)
 const struct option_spec certificate_options[] = {
@@ -24,6 +26,8 @@ const struct option_spec certificate_options[] = {
         {"verify", "FILE", OPTION_TEXT, AT(verify), "check this certificate, offline"},
         {"key", "VKEY", OPTION_TEXT, AT(key),
          "the log's key, as NAME+ID+KEY; anything else is refused"},
+        {"witness", "VKEY", OPTION_LIST, AT(witnesses),
+         "a witness that must have cosigned the proof's log; may be given again"},
         {NULL, NULL, OPTION_FLAG, 0, NULL},
 };
 const size_t certificate_options_size = sizeof(struct certificate_options);
@@ -33,6 +37,7 @@ struct outcome {
         struct certificate_read c;
         struct note_key key;
         struct checkpoint log; /* the proof's; size 0: no proof was given */
+        struct testimony y;    /* of the witnesses that were asked for */
 };
 
 /* "error: inclusion: ..." */
@@ -47,7 +52,12 @@ static int check(struct outcome *o, const struct buf *envelope, const struct buf
         int err = certificate_open(envelope->data, envelope->len, &o->key, &o->c, &e);
         if (err == 0 && proof != NULL)
                 err = certificate_check_proof(&o->c, proof->data, proof->len, &o->key, &o->log, &e);
-        return err == 0 ? 0 : complain_check(&e);
+        if (err != 0)
+                return complain_check(&e);
+        if (o->y.count > 0 && proof == NULL)
+                return complain("checkpoint: without a proof there is nothing that witnesses could "
+                                "have cosigned");
+        return o->y.count > 0 ? testimony_take_proof(&o->y, proof) : 0;
 }
 
 /* --- what is shown --- */
@@ -88,6 +98,7 @@ static void print_outcome(const struct outcome *o)
         else
                 (void)printf("%-12s none was given: that the log records it was not checked\n",
                              "proof");
+        testimony_print(&o->y);
 }
 
 static int print_verdict(const struct outcome *o)
@@ -110,6 +121,8 @@ static int print_verdict(const struct outcome *o)
                 jw_u64(&w, o->log.size);
         else
                 jw_null(&w);
+        jw_key(&w, "witnesses");
+        testimony_write(&o->y, &w);
         jw_key(&w, "predicate");
         json_copy(&w, o->c.predicate);
         jw_end_object(&w);
@@ -132,8 +145,12 @@ static int verify_files(const struct ctl *c, const struct certificate_options *o
                 return complain_usage("--verify writes nothing: leave --output and --html out");
         if (note_vkey_parse(o->key, strlen(o->key), &out.key, &e) != 0)
                 return complain_usage("--key: %s", e.detail);
-        if (read_file(o->verify, DSSE_BYTES_MAX, &envelope, &e) != 0 ||
-            (o->proof != NULL && read_file(o->proof, TLOG_PROOF_BYTES_MAX, &proof, &e) != 0))
+        if (o->witnesses.count > 0 && o->proof == NULL)
+                return complain_usage("--witness looks at the proof: --proof FILE");
+        status = testimony_begin(&o->witnesses, &out.y);
+        if (status == 0 &&
+            (read_file(o->verify, DSSE_BYTES_MAX, &envelope, &e) != 0 ||
+             (o->proof != NULL && read_file(o->proof, TLOG_PROOF_BYTES_MAX, &proof, &e) != 0)))
                 status = complain_about(&e);
         if (status == 0)
                 status = check(&out, &envelope, o->proof != NULL ? &proof : NULL);
@@ -141,6 +158,7 @@ static int verify_files(const struct ctl *c, const struct certificate_options *o
                 status = print_verdict(&out);
         else if (status == 0)
                 print_outcome(&out);
+        testimony_clear(&out.y);
         certificate_clear(&out.c);
         buf_free(&proof, false);
         buf_free(&envelope, false);
@@ -164,17 +182,17 @@ static int get(struct ctl *c, const char *id, const char *what, const char *acce
 }
 
 /* *pruned: the log has the entry's hash alone, which is no reason to have no certificate. */
-static int get_proof(struct ctl *c, const char *id, bool wanted, struct http_answer *a,
-                     bool *pruned)
+static int get_proof(struct ctl *c, const char *id, const struct certificate_options *o,
+                     struct http_answer *a, bool *pruned)
 {
         struct buf path = {0};
         buf_append_str(&path, "/v1/erasures/");
         path_escape(&path, id);
-        buf_append_str(&path, "/proof");
+        buf_append_str(&path, o->witnesses.count > 0 ? "/proof?cosigned=true" : "/proof");
         const char *text = path_text(&path);
         const struct http_request r = {.method = "GET", .path = text, .accept = "text/plain"};
         int status = text != NULL ? http_call(c, &r, a) : EXIT_FAILED;
-        *pruned = status == 0 && a->status == 410 && !wanted;
+        *pruned = status == 0 && a->status == 410 && o->proof == NULL;
         if (*pruned)
                 remark("the log entry was pruned after its retention: there is no proof any more");
         else if (status == 0 && a->status / 100 != 2)
@@ -225,13 +243,15 @@ static int fetch(struct ctl *c, const struct certificate_options *o, const char 
         struct memory m = {.exists = false};
         struct outcome out = {.log.size = 0};
         bool pruned = false;
-        int status = memory_read(c, &m);
+        int status = testimony_begin(&o->witnesses, &out.y);
+        if (status == 0)
+                status = memory_read(c, &m);
         if (status == 0)
                 status = choose_key(c, o->key, &m, &out.key);
         if (status == 0)
                 status = get(c, id, "/certificate", "application/json", &envelope);
         if (status == 0)
-                status = get_proof(c, id, o->proof != NULL, &proof, &pruned);
+                status = get_proof(c, id, o, &proof, &pruned);
         if (status == 0)
                 status = check(&out, &envelope.body, pruned ? NULL : &proof.body);
         if (status == 0)
@@ -245,6 +265,7 @@ static int fetch(struct ctl *c, const struct certificate_options *o, const char 
         else if (status == 0 && !c->json && !to_stdout(o->output) && !to_stdout(o->html) &&
                  !to_stdout(o->proof))
                 print_outcome(&out);
+        testimony_clear(&out.y);
         certificate_clear(&out.c);
         http_answer_free(&proof);
         http_answer_free(&envelope);

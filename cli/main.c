@@ -51,7 +51,8 @@ static const struct command commands[] = {
          "refuse an erasure that was held", NULL},
         {"erasure extend", "ID --deadline TIME --reason CODE", 1, 1, WITH(erasure_extend),
          "extend a deadline, once, as far as the law allows", NULL},
-        {"certificate", "ID [-o FILE] | --verify FILE --key VKEY [--proof FILE]", 0, 1,
+        {"certificate",
+         "ID [-o FILE] | --verify FILE --key VKEY [--proof FILE] [--witness VKEY]...", 0, 1,
          WITH(certificate), "the certificate of an erasure: get it, check it",
          "With ID it is fetched together with the proof that the log records it, and both are\n"
          "checked before anything is written. With --verify nothing is asked of any daemon: the\n"

@@ -55,15 +55,22 @@ static int complain_of(const struct testimony *y, size_t who, const struct errin
         return complain("witness %s: %s", y->witness[who].name, e->detail);
 }
 
-int testimony_take(struct testimony *y, const struct buf *note)
+int testimony_take(struct testimony *y, const void *note, size_t len)
 {
         struct errinfo e = {0};
         size_t who = 0;
         if (y->count == 0)
                 return 0;
-        return examine(y, (const char *)note->data, note->len, &who, &e) == 0
-                       ? 0
-                       : complain_of(y, who, &e);
+        return examine(y, note, len, &who, &e) == 0 ? 0 : complain_of(y, who, &e);
+}
+
+int testimony_take_proof(struct testimony *y, const struct buf *proof)
+{
+        const char *text = (const char *)proof->data;
+        const char *end = memmem(text, proof->len, "\n\n", 2); /* of the hashes */
+        if (end == NULL)
+                return complain("the proof has no checkpoint");
+        return testimony_take(y, end + 2, proof->len - (size_t)(end + 2 - text));
 }
 
 /* Keeps the newest of the daemon's checkpoints in *best. */

@@ -20,8 +20,9 @@ void testimony_clear(struct testimony *y);
 /* The newest checkpoint of those that the daemon has which all of them cosigned. Whose log it is,
  * and that the log goes on from it, is the caller's to check. */
 int testimony_fetch(struct ctl *c, struct testimony *y);
-/* The same of a note that is there. */
-int testimony_take(struct testimony *y, const struct buf *note);
+/* The same of a note that is there, and of the one in a tlog-proof that holds. */
+int testimony_take(struct testimony *y, const void *note, size_t len);
+int testimony_take_proof(struct testimony *y, const struct buf *proof);
 void testimony_print(const struct testimony *y);                        /* a line each */
 void testimony_write(const struct testimony *y, struct json_writer *w); /* an array */
 

@@ -6,6 +6,7 @@
 #include "lib/audit/certificate.h"
 
 #include "daemon/state.h"
+#include "daemon/witness.h"
 #include "lib/audit/proof.h"
 #include "lib/util/crash_point.h"
 #include <assert.h>
@@ -216,13 +217,26 @@ int service_certificate(struct service *s, const uint8_t id[ULID_BYTES], struct 
         return err;
 }
 
-int service_erasure_proof(struct service *s, const uint8_t id[ULID_BYTES], struct buf *out,
-                          struct errinfo *e)
+/* The checkpoint that a proof of this entry is given under, and the size of its tree. */
+static int proof_head(struct service *s, struct txn *t, uint64_t index, bool cosigned,
+                      struct buf *note, uint64_t *size, struct errinfo *e)
+{
+        int err = cosigned ? witness_newest(s, t, note, size) : audit_checkpoint(t, note);
+        if (!cosigned)
+                *size = audit_size(t);
+        if (cosigned && (err == UL_NOT_FOUND || (err == 0 && *size <= index)))
+                return ul_fail(e, UL_CONFLICT,
+                               "no witness has cosigned the log as far as this entry yet");
+        return err == 0 ? 0 : ul_fail(e, err, "the audit log cannot be read");
+}
+
+int service_erasure_proof(struct service *s, const uint8_t id[ULID_BYTES], bool cosigned,
+                          struct buf *out, struct errinfo *e)
 {
         uint8_t hashes[AUDIT_PROOF_MAX][SHA256_BYTES];
         struct buf entry = {0}, note = {0};
         struct txn *t = NULL;
-        uint64_t index = 0;
+        uint64_t index = 0, size = 0;
         uint32_t count = 0;
         int err = told_read(s, &t, e);
         if (err != 0)
@@ -230,8 +244,6 @@ int service_erasure_proof(struct service *s, const uint8_t id[ULID_BYTES], struc
         err = find(t, id, &index, NULL, e);
         if (err == 0) {
                 err = audit_get(t, index, &entry, NULL);
-                if (err == 0)
-                        err = audit_checkpoint(t, &note);
                 if (err == UL_GONE)
                         (void)ul_fail(e, err,
                                       "the log entry was pruned after its retention; a proof that "
@@ -240,7 +252,9 @@ int service_erasure_proof(struct service *s, const uint8_t id[ULID_BYTES], struc
                         (void)ul_fail(e, err, "the audit log cannot be read");
         }
         if (err == 0)
-                err = audit_inclusion(t, index, audit_size(t), hashes, &count, e);
+                err = proof_head(s, t, index, cosigned, &note, &size, e);
+        if (err == 0)
+                err = audit_inclusion(t, index, size, hashes, &count, e);
         txn_abort(&t);
         if (err == 0)
                 tlog_proof_write(index, entry.data, entry.len,

@@ -413,9 +413,11 @@ const char *service_extension_reason(uint32_t code);
  * envelope of it (may be NULL); both are appended. UL_CONFLICT before it is completed. */
 int service_certificate(struct service *s, const uint8_t id[ULID_BYTES], struct buf *statement,
                         struct buf *envelope, struct errinfo *e);
-/* A C2SP tlog-proof of the log entry that records the certificate, under the latest checkpoint. */
-int service_erasure_proof(struct service *s, const uint8_t id[ULID_BYTES], struct buf *out,
-                          struct errinfo *e);
+/* A C2SP tlog-proof of the log entry that records the certificate, under the latest checkpoint; or
+ * (`cosigned`) the newest that a witness cosigned, UL_CONFLICT while there is none that covers it.
+ */
+int service_erasure_proof(struct service *s, const uint8_t id[ULID_BYTES], bool cosigned,
+                          struct buf *out, struct errinfo *e);
 
 struct suppression_view {
         uint8_t pseudonym[PSEUDONYM_BYTES];

@@ -366,31 +366,39 @@ static int open_round(struct round *r, struct txn *t)
         return invite(r, t);
 }
 
-static void begin(struct witnessing *all)
+/* NULL: nobody has anything to cosign, or the log cannot be read. */
+static struct round *new_round(struct witnessing *all, struct txn *t)
 {
-        struct txn *t = NULL;
         struct round *r = calloc(1, sizeof *r);
-        int err = r == NULL ? UL_NOMEM : store_read(all->k->service->store, &t, NULL);
-        if (err == 0) {
+        int err = r == NULL ? UL_NOMEM : 0;
+        if (r != NULL) {
                 r->all = all;
                 all->round = r;
                 err = open_round(r, t);
-                if (err != 0 || r->open == 0)
-                        free_round(r);
-        } else {
-                free(r);
         }
-        uint32_t open = all->round != NULL ? r->open : 0;
+        if (err != 0 && err != UL_NOT_FOUND) /* the log is empty */
+                log_event(LOG_LEVEL_WARN, "witnesses_not_asked", "error=%s", ul_err_name(err));
+        if (r != NULL && (err != 0 || r->open == 0)) {
+                free_round(r);
+                r = NULL;
+        }
+        return r;
+}
+
+static void begin(struct witnessing *all)
+{
+        struct txn *t = NULL;
+        if (store_read(all->k->service->store, &t, NULL) != 0)
+                return; /* at a later look */
+        struct round *r = new_round(all, t);
+        uint32_t open = r != NULL ? r->open : 0;
         for (uint32_t i = 0; open > 0 && i < WITNESSES_MAX; i++) {
                 if (r->w.result[i].offered) {
                         open--; /* the last one may end the round */
                         make(&r->offer[i], t);
                 }
         }
-        if (t != NULL)
-                txn_abort(&t);
-        if (err != 0 && err != UL_NOT_FOUND) /* the log is empty */
-                log_event(LOG_LEVEL_WARN, "witnesses_not_asked", "error=%s", ul_err_name(err));
+        txn_abort(&t);
 }
 
 void witness_pass(struct scheduler *k)

@@ -40,6 +40,10 @@ int witness_start(struct service *s, struct errinfo *e);
 void witness_end(struct service *s);
 void witness_gauges(struct service *s, struct txn *t, struct metric_gauges *g);
 
+/* The newest checkpoint that a witness cosigned, with all cosignatures of it, in place of what
+ * `note` held. UL_NOT_FOUND. */
+int witness_newest(struct service *s, struct txn *t, struct buf *note, uint64_t *size);
+
 /* --- for witness.c, in a transaction --- */
 /* What is known of a witness of the configuration: its row, or an empty one where it has none, or
  * one under another key. note: as t_witness_get. */

@@ -228,31 +228,38 @@ int service_witness_list(struct service *s, service_witness_fn fn, void *arg, st
         return err < 0 ? ul_fail(e, err, "the witnesses cannot be read") : 0;
 }
 
-int service_audit_cosigned(struct service *s, struct buf *out, struct errinfo *e)
+int witness_newest(struct service *s, struct txn *t, struct buf *out, uint64_t *size)
 {
-        struct txn *t = NULL;
-        uint64_t newest = 0;
-        int err = store_read(s->store, &t, e);
-        if (err != 0)
-                return err;
+        int err = 0;
+        *size = 0;
         for (uint32_t i = 0; i < s->config.witness_count && err == 0; i++) {
                 struct buf note = {0};
                 struct witness_row row;
                 err = witness_known(s, t, i, &row, &note);
-                if (err == 0 && row.size > newest) {
-                        newest = row.size;
+                if (err == 0 && row.size > *size) {
+                        *size = row.size;
                         out->len = 0;
                         buf_append(out, note.data, note.len);
                         err = out->failed ? UL_NOMEM : 0;
                 }
                 buf_free(&note, false);
         }
-        txn_abort(&t);
+        return err == 0 && *size == 0 ? UL_NOT_FOUND : err;
+}
+
+int service_audit_cosigned(struct service *s, struct buf *out, struct errinfo *e)
+{
+        struct txn *t = NULL;
+        uint64_t size;
+        int err = store_read(s->store, &t, e);
         if (err != 0)
-                return ul_fail(e, err, "the cosigned checkpoint cannot be read");
-        return newest > 0 ? 0
-                          : ul_fail(e, UL_NOT_FOUND,
-                                    s->config.witness_count > 0
-                                            ? "no witness has cosigned a checkpoint yet"
-                                            : "there is no [witness NAME] in the configuration");
+                return err;
+        err = witness_newest(s, t, out, &size);
+        txn_abort(&t);
+        if (err == UL_NOT_FOUND)
+                return ul_fail(e, err, "%s",
+                               s->config.witness_count > 0
+                                       ? "no witness has cosigned a checkpoint yet"
+                                       : "there is no [witness NAME] in the configuration");
+        return err == 0 ? 0 : ul_fail(e, err, "the cosigned checkpoint cannot be read");
 }
