@@ -102,11 +102,11 @@ static int choose_newest(struct testimony *y, const struct json *doc)
         const struct json *items = json_get(doc, "items");
         struct testimony best = {.cosignature = calloc(y->count, sizeof *best.cosignature)};
         bool found = false;
-        int status = best.cosignature == NULL ? complain_memory() : 0;
-        if (status == 0 && items == NULL)
-                status = complain("the daemon's list of witnesses is not in the form of one");
-        if (status == 0)
-                status = choose(y, items, &best, &found);
+        if (best.cosignature == NULL)
+                return complain_memory();
+        int status = items != NULL
+                             ? choose(y, items, &best, &found)
+                             : complain("the daemon's list of witnesses is not in the form of one");
         if (status == 0 && !found)
                 status = y->count == 1
                                  ? complain("the daemon has no checkpoint that %s cosigned",

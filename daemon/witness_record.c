@@ -164,7 +164,9 @@ int witness_record(struct service *s, struct txn *t, struct witness_round *r)
 {
         struct book *b = calloc(1, sizeof *b);
         int64_t now = now_ms();
-        int err = b == NULL ? txn_fail(t, UL_NOMEM) : 0;
+        int err = 0;
+        if (b == NULL)
+                return txn_fail(t, UL_NOMEM);
         for (uint32_t i = 0; i < s->config.witness_count && err == 0; i++) {
                 err = witness_known(s, t, i, &b->row[i], &b->note[i]);
                 if (err == 0 && r->result[i].offered)
@@ -173,7 +175,7 @@ int witness_record(struct service *s, struct txn *t, struct witness_round *r)
         if (err == 0)
                 err = put_rows(s, t, r, b);
         CRASH_POINT("witness.recorded");
-        for (uint32_t i = 0; b != NULL && i < WITNESSES_MAX; i++)
+        for (uint32_t i = 0; i < WITNESSES_MAX; i++)
                 buf_free(&b->note[i], false);
         free(b);
         return err;

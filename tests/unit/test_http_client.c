@@ -57,7 +57,13 @@ static void behave(int fd, const char *path)
         static char piece[16384];
         memset(piece, 'x', sizeof piece - 1);
         if (strncmp(path, "/ok", 3) == 0)
-                say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi");
+                say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n"
+                        "Content-Type: text/x.tlog.size\r\n\r\nhi");
+        else if (strncmp(path, "/type", 5) == 0)
+                say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n"
+                        "Content-Type: "
+                        "text/a-type-that-is-a-good-deal-longer-than-those-which-anybody-asks-"
+                        "for\r\n\r\n");
         else if (strncmp(path, "/500", 4) == 0)
                 say(fd, "HTTP/1.1 500 No\r\nRetry-After: 7\r\nContent-Length: 0\r\n"
                         "Connection: close\r\n\r\n");
@@ -291,6 +297,22 @@ static void retry_after_is_told(void **state)
         bench_close(&b);
 }
 
+static void the_type_of_an_answer_is_told_unless_it_is_a_long_one(void **state)
+{
+        (void)state;
+        struct bench b;
+        struct request r;
+        bench_open(&b, "127.0.0.1");
+        post(&b, &r, "/ok");
+        assert_string_equal(r.call.content_type, "text/x.tlog.size");
+        static const char *const without[] = {"/type", "/500", "/nonsense"};
+        for (size_t i = 0; i < sizeof without / sizeof without[0]; i++) {
+                post(&b, &r, without[i]);
+                assert_string_equal(r.call.content_type, "");
+        }
+        bench_close(&b);
+}
+
 static void answers_without_end_are_cut_off(void **state)
 {
         (void)state;
@@ -425,6 +447,7 @@ int main(void)
                 cmocka_unit_test(allowing_one_network_allows_no_other),
                 cmocka_unit_test(a_redirect_is_an_answer_and_not_followed),
                 cmocka_unit_test(retry_after_is_told),
+                cmocka_unit_test(the_type_of_an_answer_is_told_unless_it_is_a_long_one),
                 cmocka_unit_test(answers_without_end_are_cut_off),
                 cmocka_unit_test(one_that_hangs_ends_in_time_and_holds_up_nobody),
                 cmocka_unit_test(nobody_there_and_no_such_name_are_unreachable),
