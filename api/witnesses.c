@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * witnesses.c: /v1/audit/witnesses: who cosigns the log's checkpoints, and how that goes. */
+ * witnesses.c: /v1/audit/witnesses: who cosigns the log's checkpoints, and how that goes. Auditors
+ * see it, so that no address is in it, which may hold a secret of the operator's. */
 #include "api/http_more.h"
 #include "api/routes.h"
 
@@ -9,8 +10,6 @@ static int render(void *arg, const struct witness_view *v)
         jw_object(w);
         jw_key(w, "name");
         jw_string(w, v->name);
-        jw_key(w, "url");
-        jw_string(w, v->url);
         jw_key(w, "vkey");
         jw_string(w, v->key);
         jw_key(w, "size");

@@ -517,7 +517,7 @@ int service_opendsr_cancel(struct service *s, const char *controller, const char
 
 /* --- witnesses of the audit log --- */
 struct witness_view {
-        const char *name, *url, *key;    /* key: with type 0x04; all borrowed during the call */
+        const char *name, *key;          /* key: with type 0x04; all borrowed during the call */
         uint64_t size;                   /* of the newest tree that it cosigned; 0: none */
         int64_t cosignature_s;           /* the time that its cosignature says */
         int64_t cosigned_ms, attempt_ms; /* 0: never */

@@ -211,7 +211,6 @@ int service_witness_list(struct service *s, service_witness_fn fn, void *arg, st
                 err = witness_known(s, t, i, &row, &note);
                 const struct witness_view v = {
                         .name = s->config.witnesses[i].name,
-                        .url = s->config.witnesses[i].url,
                         .key = cosigner_format(&s->cosigners[i], vkey),
                         .size = row.size,
                         .cosignature_s = row.size != 0 ? (int64_t)row.time_s : 0,

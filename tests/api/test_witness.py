@@ -110,7 +110,7 @@ def test_the_newest_checkpoint_is_cosigned_by_all_and_an_auditor_sees_it(witness
     for name, w in (("one", one), ("two", two)):
         v = view(d, name)
         assert v["checkpoint"] == note and v["vkey"] == w.vkey() and v["failures"] == 0
-        assert v["last_outcome"] == "cosigned" and v["last_status"] == 200
+        assert v["last_outcome"] == "cosigned" and v["last_status"] == 200 and "url" not in v
         assert metric(d, f'unlearnd_witness_cosigned_entries{{witness="{name}"}}') == v["size"]
         assert metric(d, f'unlearnd_witness_cosigned_age_seconds{{witness="{name}"}}') < 60
         assert metric(d, f'unlearnd_witness_failures{{witness="{name}"}}') == 0
