@@ -21,7 +21,7 @@ from world import LOST, check_rolled_back, check_whole_log, wait
 
 OPTIONS = ["--gather-window-ms", "1", "--retry-first-ms", "10", "--http-threads", "1",
            "--map-bytes", "64M", "--allow-networks", "127.0.0.0/8", "--delivery-retry-ms", "10",
-           "--retention-months", "24", "--witness-interval-ms", "100"]
+           "--retention-months", "24", "--witness-interval-ms", "250"]
 FEATURES = 6
 MODEL = {"kind": "softmax", "features": FEATURES, "dtype": "f32", "classes": 2, "shards": 2,
          "slices": 2, "epochs": 2, "batch_size": 8, "seed": 5}
