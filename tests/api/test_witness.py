@@ -193,7 +193,7 @@ def test_a_forked_log_is_refused(witnessed, witness, make_daemon, tmp_path):
     fails_as(fork, "inconsistent")  # of the same size as the real one it is another tree, and then no later one
     wait("422", lambda: (v := view(fork))["last_status"] == 422 and v["last_outcome"] == "inconsistent")
     assert parse_checkpoint(cosigned(fork))[1] == fork_at, "only what both have in common was ever cosigned"
-    assert any("outcome=inconsistent" in line and "another history" in line for line in fork.log), fork.log
+    assert any("outcome=inconsistent" in line and "the witness has seen another" in line for line in fork.log), fork.log
     # an auditor who holds what the witness cosigned of the real log sees that the fork is another
     env = {"XDG_STATE_HOME": str(tmp_path / "state")}
     (tmp_path / "real").write_text(real)
