@@ -146,7 +146,11 @@ static enum handler_result get_shards(struct request *req)
         return reply_json(req, 200, &out);
 }
 
-static enum handler_result train_model(struct request *req)
+/* A job of the whole model, which needs no word more. */
+static enum handler_result whole_model(struct request *req,
+                                       int (*service)(struct service *, const char *, const char *,
+                                                      const struct idempotency *, service_job_done,
+                                                      void *, struct errinfo *))
 {
         struct errinfo e = {0};
         struct idempotency idem = {0};
@@ -156,9 +160,19 @@ static enum handler_result train_model(struct request *req)
         if (err == 0)
                 err = request_no_content(req, &e);
         if (err == 0)
-                err = service_train(request_service(req), request_param(req, "m"),
-                                    request_actor(req), &idem, job_started, req, &e);
+                err = service(request_service(req), request_param(req, "m"), request_actor(req),
+                              &idem, job_started, req, &e);
         return err == 0 ? HANDLER_PENDING : reply_problem(req, err, &e);
+}
+
+static enum handler_result train_model(struct request *req)
+{
+        return whole_model(req, service_train);
+}
+
+static enum handler_result compact_model(struct request *req)
+{
+        return whole_model(req, service_compact);
 }
 
 struct verify_request {
@@ -256,6 +270,11 @@ const struct route models_routes[] = {
          .scopes = SCOPE_INGEST,
          .body = BODY_BUFFERED,
          .handle = train_model},
+        {.method = "POST",
+         .pattern = "/v1/models/{m}/compact",
+         .scopes = SCOPE_INGEST,
+         .body = BODY_BUFFERED,
+         .handle = compact_model},
         {.method = "POST",
          .pattern = "/v1/models/{m}/verify",
          .scopes = SCOPE_INGEST,

@@ -30,6 +30,7 @@ COMMAND(evaluate);
 COMMAND(predict);
 /* train.c */
 COMMAND(train);
+COMMAND(compact);
 COMMAND(verify);
 COMMAND(jobs);
 COMMAND(job);

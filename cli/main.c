@@ -33,6 +33,12 @@ static const struct command commands[] = {
          "delete a model and overwrite its bytes", NULL},
         {"load", "MODEL FILE [options]", 2, 2, WITH(load), "load records", file_help},
         {"train", "MODEL [--wait]", 1, 1, WITH(train), "train on what has been loaded", NULL},
+        {"compact", "MODEL [--wait]", 1, 1, WITH(compact),
+         "bring appended slices back into the configured ones",
+         "Records that came after the first training stand in slices of their own, each a stage "
+         "more\n"
+         "of every retrain. They go where a first load would have put them, and their shards are\n"
+         "trained anew while the model is served as it was."},
         {"predict", "MODEL FILE [options]", 2, 2, WITH(predict), "predictions for rows of a file",
          "FILE is NDJSON (objects with features, text or columns) or CSV; - is the standard\n"
          "input."},

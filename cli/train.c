@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * train.c: what runs as jobs: train and verify, with waiting, and the jobs themselves. */
+ * train.c: what runs as jobs: train, compact and verify, with waiting, and the jobs themselves. */
 #include "cli/commands.h"
 #include "cli/http.h"
 #include "cli/job_wait.h"
@@ -91,19 +91,19 @@ const struct option_spec train_options[] = {
 };
 const size_t train_options_size = sizeof(struct train_options);
 
-int train_run(struct ctl *c, const struct operands *in, const void *options)
+static int start_job(struct ctl *c, const char *model, const char *call, const char *what,
+                     const struct train_options *o)
 {
-        const struct train_options *o = options;
         struct http_answer a = {0};
         struct json *doc = NULL;
         struct buf path = {0}, body = {0};
-        model_path(&path, in->items[0], "/train");
+        model_path(&path, model, call);
         buf_append_str(&body, "{}");
         const char *text = path_text(&path);
         int status =
                 text == NULL ? EXIT_FAILED : api_post(c, text, o->idempotency_key, &body, &a, &doc);
         if (status == 0 && o->wait)
-                status = job_wait(c, "training", &a, &doc);
+                status = job_wait(c, what, &a, &doc);
         if (doc != NULL) {
                 int printed = print_job(c, &a, doc);
                 status = status != 0 ? status : printed;
@@ -113,6 +113,27 @@ int train_run(struct ctl *c, const struct operands *in, const void *options)
         buf_free(&path, false);
         buf_free(&body, false);
         return status;
+}
+
+int train_run(struct ctl *c, const struct operands *in, const void *options)
+{
+        return start_job(c, in->items[0], "/train", "training", options);
+}
+
+/* --- compact --- */
+
+const struct option_spec compact_options[] = {
+        {"wait", NULL, OPTION_FLAG, offsetof(struct train_options, wait),
+         "until it is done; exit status 1 if it fails"},
+        {"idempotency-key", "K", OPTION_TEXT, offsetof(struct train_options, idempotency_key),
+         "the same key starts one job, however often it is sent"},
+        {NULL, NULL, OPTION_FLAG, 0, NULL},
+};
+const size_t compact_options_size = sizeof(struct train_options);
+
+int compact_run(struct ctl *c, const struct operands *in, const void *options)
+{
+        return start_job(c, in->items[0], "/compact", "compacting", options);
 }
 
 /* --- verify --- */

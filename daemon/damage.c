@@ -83,12 +83,17 @@ static int damage_run(struct command *c, struct txn *t)
         struct shard_row shard;
         struct slice_row slice;
         struct model_row model;
+        struct compaction compaction;
         struct event ev;
         const char *name = d->model->config->name;
         int err = t_shard_get(t, d->model->id, d->shard, &shard);
         if (err != 0)
                 return err;
-        if (shard.clean < d->slice)
+        err = compaction_get(t, d->model->id, d->shard, &compaction);
+        if (err != 0)
+                return err;
+        bool stood = compaction.standing == d->slice;
+        if (shard.clean < d->slice && !stood)
                 return 0; /* an erasure was faster */
         for (uint32_t i = d->slice; i <= shard.clean; i++) {
                 if (t_slice_get(t, d->model->id, d->shard, i, &slice) != 0)
@@ -97,7 +102,8 @@ static int damage_run(struct command *c, struct txn *t)
                 (void)t_slice_put(t, d->model->id, d->shard, i, &slice);
         }
         uint32_t clean = shard.clean;
-        shard.clean = d->slice - 1;
+        if (!stood)
+                shard.clean = d->slice - 1;
         shard.fence++;
         if (d->slice < shard.touched)
                 shard.touched = d->slice;
@@ -106,6 +112,9 @@ static int damage_run(struct command *c, struct txn *t)
         (void)t_shard_put(t, d->model->id, d->shard, &shard);
         if (t_model_get(t, name, &model, NULL) == 0 && model.id == d->model->id) {
                 (void)served_end(t, d->model, d->shard, d->slice, clean, model.generation);
+                if (stood)
+                        (void)compaction_drop_standing(t, d->model, d->shard, model.generation,
+                                                       &compaction, &slice);
                 model.generation++; /* another model is served from here on */
                 (void)t_model_put(t, name, &model, NULL, 0);
         }

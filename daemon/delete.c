@@ -128,6 +128,8 @@ static int end_model(struct step *s, struct txn *t)
                 err = t_blob_put(t, name, "", 0);
         }
         if (err == 0)
+                err = compaction_forget(t, m);
+        if (err == 0)
                 err = t_model_del(t, m->config->name);
         if (err != 0)
                 return err;

@@ -53,19 +53,26 @@ static int roll_back(struct hit *h, struct txn *t, const uint8_t id[ULID_BYTES],
 {
         struct shard_row shard;
         struct slice_row slice;
+        struct compaction compaction;
         struct evidence ev = {0};
         int err = t_shard_get(t, h->model->id, h->shard, &shard);
+        if (err == 0)
+                err = compaction_get(t, h->model->id, h->shard, &compaction);
         if (err != 0)
                 return err;
         shard.scrubs += h->scrubs;
+        h->from = h->slice;
         h->covered = model->trained && h->slice <= shard.slices;
         if (h->covered) {
                 struct scrub_key key = {.model = h->model->id, .kind = SCRUB_CHECKPOINTS};
+                uint32_t stood = compaction.standing;
+                if (stood != 0 && stood < h->from)
+                        h->from = stood;
                 memcpy(key.erasure, id, ULID_BYTES);
                 put_be32(key.pseudonym, h->shard);
-                put_be32(key.pseudonym + 4, h->slice);
+                put_be32(key.pseudonym + 4, h->from);
                 err = t_scrub_put(t, &key,
-                                  &(struct scrub_row){.shard = h->shard, .slice = h->slice});
+                                  &(struct scrub_row){.shard = h->shard, .slice = h->from});
                 h->scrubs++;
                 shard.scrubs++;
                 shard.fence++;
@@ -76,6 +83,12 @@ static int roll_back(struct hit *h, struct txn *t, const uint8_t id[ULID_BYTES],
                         evidence_took(&ev, i, &slice);
                         slice.has_checkpoint = 0;
                         err = t_slice_put(t, h->model->id, h->shard, i, &slice);
+                        h->rolled_back = true;
+                }
+                if (err == 0 && stood != 0) {
+                        err = compaction_drop_standing(t, h->model, h->shard, model->generation,
+                                                       &compaction, &slice);
+                        evidence_took(&ev, stood, &slice);
                         h->rolled_back = true;
                 }
                 if (err == 0)
@@ -123,7 +136,7 @@ static int apply(struct erase_one *o, struct txn *t, struct hits *h, const uint8
                         row->shards_left += hit->covered;
                         if (err == 0 && hit->rolled_back) {
                                 rolled_back = true;
-                                err = effects_drop(&o->fx, model, hit->shard, hit->slice);
+                                err = effects_drop(&o->fx, model, hit->shard, hit->from);
                         }
                         affected[i] = (struct erasure_affected){
                                 .model = model->id,

@@ -253,11 +253,13 @@ static int subject_hit(struct hits *h, struct txn *t, struct model *m,
         if (err == 0 && c.count > 0 && (hit = hit_of(h, m, row.shard)) == NULL)
                 err = UL_NOMEM;
         for (uint32_t i = 0; err == 0 && i < c.count; i++) {
+                uint32_t slice = c.slice[i].slice;
                 h->matched += c.slice[i].records;
                 hit->records += c.slice[i].records;
-                if (c.slice[i].slice < hit->slice)
-                        hit->slice = c.slice[i].slice;
-                if (id != NULL)
+                err = compaction_slice(t, m, subject, &row, &slice);
+                if (slice < hit->slice)
+                        hit->slice = slice;
+                if (id != NULL && err == 0)
                         err = tombstone_slice(t, m->id, row.shard, c.slice[i].slice,
                                               c.slice[i].records);
         }
@@ -332,12 +334,14 @@ static int record_hit(struct hits *h, struct txn *t, struct model *m, const stru
         struct hit *hit = hit_of(h, m, row.shard);
         if (hit == NULL)
                 return UL_NOMEM;
+        uint32_t slice = row.slice;
         h->matched++;
         hit->records++;
-        if (row.slice < hit->slice)
-                hit->slice = row.slice;
-        if (id == NULL)
-                return 0;
+        err = compaction_slice(t, m, row.subject, &subject, &slice);
+        if (slice < hit->slice)
+                hit->slice = slice;
+        if (id == NULL || err != 0)
+                return err;
         hit->scrubs++;
         (void)tombstone_slice(t, m->id, row.shard, row.slice, 1);
         (void)subject_less(t, m->id, row.subject, &subject, row.slice);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * jobs.c: the jobs that clients ask for: a training freezes the open slices and marks shards dirty;
- * a verification is handed to the loop. What runs do with it is train.c's. */
+ * a compaction marks those whose records have to move; a verification is handed to the loop. What
+ * runs do with it is train.c's, what becomes of a shard's records compact.c's. */
 #include "daemon/state.h"
 
 #include "lib/util/crash_point.h"
@@ -19,6 +20,7 @@ struct job_command {
         uint32_t *shards; /* verify: [count], owned */
         uint32_t count;
         struct verification *verification; /* until its job is there */
+        bool compact;
         struct job_view view;
         bool replayed;
 };
@@ -90,10 +92,13 @@ static int job_replay(struct job_command *jc, struct txn *t)
         return err == 0 ? UL_EXISTS : err;
 }
 
-/* Makes the job's row, its audit entry and its view. */
+/* Makes the job's row, its audit entry and its view; result: of one that is over at once, or NULL.
+ */
 static int job_begin(struct job_command *jc, struct txn *t, const uint8_t id[ULID_BYTES],
-                     struct job_row *row, const char *event)
+                     struct job_row *row, const char *event, const struct buf *result)
 {
+        const char *said = result != NULL ? (const char *)result->data : NULL;
+        size_t len = result != NULL ? result->len : 0;
         char text[ULID_TEXT + 1];
         struct event ev;
         struct audit_keys keys = {.model = jc->model->config->name};
@@ -102,7 +107,7 @@ static int job_begin(struct job_command *jc, struct txn *t, const uint8_t id[ULI
         if (row->state == JOB_SUCCEEDED)
                 row->started_ms = row->ended_ms = row->created_ms;
         (void)snprintf(row->model_name, sizeof row->model_name, "%s", jc->model->config->name);
-        int err = t_job_put(t, id, row, NULL, 0);
+        int err = t_job_put(t, id, row, said, len);
         if (err == 0)
                 err = idempotency_keep(t, &jc->idem, ulid_format(id, text), 202);
         if (err != 0)
@@ -112,7 +117,7 @@ static int job_begin(struct job_command *jc, struct txn *t, const uint8_t id[ULI
         event_ulid(&ev, "job", id);
         err = event_append(&ev, jc->service, t, event, jc->actor, &keys, NULL);
         CRASH_POINT("job.recorded");
-        return err != 0 ? err : view_job(jc->service, t, id, row, NULL, 0, &jc->view);
+        return err != 0 ? err : view_job(jc->service, t, id, row, said, len, &jc->view);
 }
 
 /* Freezes the shard's open slice if it holds something; marks it dirty if there is work. */
@@ -138,33 +143,51 @@ static int freeze_shard(struct txn *t, struct model *m, uint32_t shard, struct t
         return t_shard_put(t, m->id, shard, &row);
 }
 
+/* What a training and a compaction need alike. UL_EXISTS: the job was made before. */
+static int may_begin(struct job_command *jc, struct txn *t, struct model_row *row)
+{
+        struct model *m = jc->model;
+        struct errinfo *e = &jc->cmd.e;
+        struct training tr = {0};
+        uint32_t staged = 0;
+        int err = job_replay(jc, t);
+        if (err != 0)
+                return err;
+        err = t_model_get(t, m->config->name, row, NULL);
+        if (err == UL_NOT_FOUND || (err == 0 && (row->deleting || row->id != m->id)))
+                return ul_fail(e, UL_NOT_FOUND, "the model is being deleted");
+        if (err == 0)
+                err = training_get(t, m->id, &tr);
+        if (err == 0)
+                return ul_fail(e, UL_CONFLICT,
+                               "a training or compaction of this model is under way; wait for its "
+                               "job to end");
+        if (err == UL_NOT_FOUND)
+                err = upload_staged(t, m->id, &staged);
+        if (err == 0 && staged != 0)
+                return ul_fail(e, UL_CONFLICT,
+                               "an atomic upload to this model is in progress; %s after it",
+                               jc->compact ? "compact" : "train");
+        return err;
+}
+
 static int train_run(struct command *c, struct txn *t)
 {
         struct job_command *jc = (struct job_command *)c;
         struct model *m = jc->model;
         struct model_row row;
         struct training tr = {0};
-        uint32_t staged = 0;
-        int err = job_replay(jc, t);
+        bool moving = false;
+        int err = may_begin(jc, t, &row);
         if (err != 0)
                 return err == UL_EXISTS ? 0 : err;
-        err = t_model_get(t, m->config->name, &row, NULL);
-        if (err == UL_NOT_FOUND || (err == 0 && (row.deleting || row.id != m->id)))
-                return ul_fail(&c->e, UL_NOT_FOUND, "the model is being deleted");
-        if (err == 0)
-                err = training_get(t, m->id, &tr);
-        if (err == 0)
-                return ul_fail(&c->e, UL_CONFLICT,
-                               "a training of this model is under way; wait for its job to end");
-        if (err != UL_NOT_FOUND)
-                return err;
         if (row.records == 0 && !row.trained)
                 return ul_fail(&c->e, UL_CONFLICT, "the model holds no records; load some first");
-        err = upload_staged(t, m->id, &staged);
-        if (err == 0 && staged != 0)
+        err = compaction_moves(t, m, &moving);
+        if (err == 0 && moving)
                 return ul_fail(&c->e, UL_CONFLICT,
-                               "an atomic upload to this model is in progress; train after it");
-        tr = (struct training){0};
+                               "a compaction of this model failed and is not finished; ask for it "
+                               "again");
         ulid_make(tr.job);
         row.trained = 1;
         for (uint32_t i = 0; i < m->config->shards && err == 0; i++)
@@ -176,17 +199,49 @@ static int train_run(struct command *c, struct txn *t)
                 err = training_put(t, m->id, &tr);
         struct job_row job = {
                 .kind = JOB_TRAIN, .state = work ? JOB_QUEUED : JOB_SUCCEEDED, .shard = UINT32_MAX};
-        return err != 0 ? err : job_begin(jc, t, tr.job, &job, "training.requested");
+        return err != 0 ? err : job_begin(jc, t, tr.job, &job, "training.requested", NULL);
 }
 
-static void train_committed(struct command *c)
+/* --- compact --- */
+
+static int compact_run(struct command *c, struct txn *t)
+{
+        struct job_command *jc = (struct job_command *)c;
+        struct model *m = jc->model;
+        struct model_row row;
+        struct training tr = {0};
+        struct buf result = {0};
+        int err = may_begin(jc, t, &row);
+        if (err != 0)
+                return err == UL_EXISTS ? 0 : err;
+        if (!row.trained)
+                return ul_fail(&c->e, UL_CONFLICT,
+                               "the model was never trained: its records are where a compaction "
+                               "would bring them");
+        ulid_make(tr.job);
+        err = compaction_ask(t, m, &tr);
+        bool work = training_left(&tr) > 0;
+        if (err == 0 && work)
+                err = training_put(t, m->id, &tr);
+        else if (err == 0)
+                err = compaction_take_result(t, m, &result);
+        struct job_row job = {.kind = JOB_COMPACT,
+                              .state = work ? JOB_QUEUED : JOB_SUCCEEDED,
+                              .shard = UINT32_MAX};
+        if (err == 0)
+                err = job_begin(jc, t, tr.job, &job, "compaction.requested", &result);
+        buf_free(&result, false);
+        return err;
+}
+
+static void whole_committed(struct command *c)
 {
         scheduler_wake(((struct job_command *)c)->service->scheduler);
 }
 
-int service_train(struct service *s, const char *model, const char *actor,
-                  const struct idempotency *idem, service_job_done done, void *arg,
-                  struct errinfo *e)
+static int service_whole(struct service *s, const char *model, bool compact, const char *actor,
+                         const struct idempotency *idem, service_job_done done, void *arg,
+                         struct errinfo *e)
 {
         struct model *m = NULL;
         int err = registry_get(s, model, &m, e);
@@ -197,7 +252,22 @@ int service_train(struct service *s, const char *model, const char *actor,
                 model_unref(m);
                 return ul_fail(e, UL_NOMEM, "no memory for a job");
         }
-        return submit_job(jc, train_run, train_committed, e);
+        jc->compact = compact;
+        return submit_job(jc, compact ? compact_run : train_run, whole_committed, e);
+}
+
+int service_train(struct service *s, const char *model, const char *actor,
+                  const struct idempotency *idem, service_job_done done, void *arg,
+                  struct errinfo *e)
+{
+        return service_whole(s, model, false, actor, idem, done, arg, e);
+}
+
+int service_compact(struct service *s, const char *model, const char *actor,
+                    const struct idempotency *idem, service_job_done done, void *arg,
+                    struct errinfo *e)
+{
+        return service_whole(s, model, true, actor, idem, done, arg, e);
 }
 
 /* --- verify --- */
@@ -227,7 +297,7 @@ static int verify_run(struct command *c, struct txn *t)
                               .shard = jc->count == 1 ? jc->shards[0] : UINT32_MAX,
                               .attempts = jc->count};
         ulid_make(id);
-        return job_begin(jc, t, id, &job, "verification.requested");
+        return job_begin(jc, t, id, &job, "verification.requested", NULL);
 }
 
 static void verify_committed(struct command *c)

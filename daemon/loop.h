@@ -71,12 +71,14 @@ struct scheduler {
         uint32_t abort_after;    /* uploads up to this one could not be removed... */
         uint64_t abort_again_us; /* ...and are not tried before */
         bool completing;
-        bool noting;       /* a command of pending.c is at the writer */
-        bool scrub_failed; /* at this look: something could not be overwritten */
-        bool pruning;      /* a command of retention.c is at the writer */
-        uint64_t prune_us; /* not before */
-        bool probing;      /* a commit of probe.c is at the writer */
-        uint64_t probe_us; /* not before */
+        bool compacting;     /* a step of a compaction is at the writer */
+        uint64_t compact_us; /* not before */
+        bool noting;         /* a command of pending.c is at the writer */
+        bool scrub_failed;   /* at this look: something could not be overwritten */
+        bool pruning;        /* a command of retention.c is at the writer */
+        uint64_t prune_us;   /* not before */
+        bool probing;        /* a commit of probe.c is at the writer */
+        uint64_t probe_us;   /* not before */
         bool held; /* nothing that is committed is overwritten or unlinked: a backup copies it */
         bool stopping;
         uint64_t next_due_us; /* the earliest moment when there may be work again; 0: none */
@@ -97,6 +99,7 @@ struct loop_command {
         struct call call;
         struct scheduler *k;
         int (*run)(struct loop_command *c, struct txn *t);
+        void (*undo)(struct loop_command *c); /* writer thread, where it failed; may be NULL */
         void (*back)(struct loop_command *c, int err); /* frees c */
         struct effects fx;                             /* applied after the commit */
         int err;
@@ -116,6 +119,7 @@ void run_kill(struct scheduler *k, struct run *r);
 /* Whether the shard's workers failed a moment ago; notes when to look again. */
 bool runs_backing_off(struct scheduler *k, uint32_t model, uint32_t shard);
 void runs_leave(struct scheduler *k);   /* scrubs again what could not be scrubbed at a run's end */
+void runs_unpark(struct scheduler *k);  /* publishes what waited for the end of a hold */
 bool runs_failing(struct scheduler *k); /* a shard's workers failed again and again */
 bool runs_failing_of(struct scheduler *k, uint32_t model, uint32_t shard); /* this one's did */
 
@@ -145,6 +149,11 @@ void retention_pass(struct scheduler *k);
 
 /* probe.c */
 void probe_pass(struct scheduler *k);
+
+/* compact_pass.c */
+void compact_pass(struct scheduler *k);
+/* Overwrites what the shard's move under way left of rows in their old places, as `t` knows it. */
+int compact_close(struct txn *t, struct model *m, uint32_t shard, struct errinfo *e);
 
 /* verify.c */
 void verify_pass(struct scheduler *k);

@@ -68,6 +68,8 @@ static const struct {
         [METRIC_DELIVERIES_DROPPED] = {"unlearnd_deliveries_dropped_total",
                                        "Webhooks and callbacks dropped: the endpoint is disabled, "
                                        "or the queue is full."},
+        [METRIC_RECORDS_COMPACTED] = {"unlearnd_records_compacted_total",
+                                      "Records that compactions brought into configured slices."},
 };
 
 static const struct {
@@ -431,6 +433,9 @@ static void put_gauges(struct buf *out, const struct metric_gauges *g)
         put_gauge(out, "unlearnd_dirty_shards", "Shards that wait for a retrain.", g->dirty_shards);
         put_gauge(out, "unlearnd_damaged_shards", "Shards out of service: their rows are damaged.",
                   g->damaged_shards);
+        put_gauge(out, "unlearnd_appended_slices",
+                  "Slices beyond the configured ones, which a compaction takes back.",
+                  g->appended_slices);
         put_gauge(out, "unlearnd_pending_erasures", "Erasures not completed.", g->pending_erasures);
         put_gauge(out, "unlearnd_overdue_erasures", "Erasures past their deadline.",
                   g->overdue_erasures);

@@ -29,6 +29,7 @@ enum metric_counter {
         METRIC_BACKUPS_FAILED,
         METRIC_DELIVERIES_ABANDONED,
         METRIC_DELIVERIES_DROPPED,
+        METRIC_RECORDS_COMPACTED,
         METRIC_COUNTERS
 };
 enum metric_histogram {
@@ -64,8 +65,8 @@ struct metric_witness {   /* unlearnd_witness_...{witness} */
         uint64_t failures;
 };
 struct metric_gauges { /* of the moment, from the service */
-        uint64_t models, records, dirty_shards, damaged_shards, pending_erasures, overdue_erasures,
-                running_jobs;
+        uint64_t models, records, dirty_shards, damaged_shards, appended_slices, pending_erasures,
+                overdue_erasures, running_jobs;
         double nearest_deadline_seconds; /* NaN: none */
         uint64_t store_used_bytes, store_map_bytes;
         uint64_t audit_entries;

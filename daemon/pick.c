@@ -98,7 +98,11 @@ static void collect(struct candidates *c, struct scheduler *k, struct txn *t, st
                 if (t_shard_get(t, m->id, shard, &row) != 0)
                         continue;
                 bool runs = r != NULL && r->kind == RUN_TRAIN;
+                struct compaction compaction;
                 if (!runs && (r != NULL || !shard_dirty(&model, &row) || row.scrubs > 0))
+                        continue;
+                if (!runs && (compaction_get(t, m->id, shard, &compaction) != 0 ||
+                              compaction_holds(&compaction)))
                         continue;
                 /* a training that waits for damaged rows is told so, by its run */
                 if (!runs && rows_known_damaged(m, shard) && !training_has(&training, shard))

@@ -156,8 +156,8 @@ static int add_job(void *arg, const uint8_t id[ULID_BYTES], const struct job_row
         (void)result_len;
         if (row->state != JOB_QUEUED && row->state != JOB_RUNNING)
                 return 0;
-        if (row->kind == JOB_TRAIN && training_get(l->t, row->model, &tr) == 0 &&
-            memcmp(tr.job, id, ULID_BYTES) == 0)
+        if ((row->kind == JOB_TRAIN || row->kind == JOB_COMPACT) &&
+            training_get(l->t, row->model, &tr) == 0 && memcmp(tr.job, id, ULID_BYTES) == 0)
                 return 0; /* it goes on */
         uint8_t(*grown)[ULID_BYTES] = realloc(l->job, (l->job_count + 1) * sizeof *grown);
         if (grown == NULL)

@@ -347,7 +347,19 @@ static void run_finish(struct scheduler *k, struct run *r)
                 run_gone(k, r);
                 return;
         }
-        submit(r, publish_run, publish_back);
+        r->parked = r->replaces && k->held;
+        if (!r->parked)
+                submit(r, publish_run, publish_back);
+}
+
+void runs_unpark(struct scheduler *k)
+{
+        for (struct run *r = k->runs; r != NULL; r = r->next) {
+                if (!r->parked || k->held)
+                        continue;
+                r->parked = false;
+                submit(r, publish_run, publish_back);
+        }
 }
 
 /* --- the executor's events --- */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * scheduler.c: the loop thread. On every wake it looks at the store and does what is due, in this
- * order: kill what was superseded, remove called-off uploads, scrub, delete, complete, then start
- * workers (schedule.c says which). All it knows is in
- * the store, so that after a crash the first look finds everything again (STYLE.md 19). */
+ * order: kill what was superseded, remove called-off uploads, scrub, compact, delete, complete,
+ * then start workers (schedule.c says which). All it knows is in the store, so that after a crash
+ * the first look finds everything again (STYLE.md 19). */
 #include "daemon/loop.h"
 
 #include "lib/util/log.h"
@@ -56,6 +56,8 @@ static void command_done(struct command *c, int err)
 {
         struct loop_command *lc = (struct loop_command *)c;
         effects_clear(&lc->fx);
+        if (err != 0 && lc->undo != NULL)
+                lc->undo(lc);
         lc->err = err;
         lc->call.fn = command_back;
         loop_post(lc->k, &lc->call);
@@ -179,11 +181,13 @@ static void passes(struct scheduler *k)
         struct health *h = &k->service->health;
         k->scrub_failed = false;
         runs_kill_stale(k);
+        runs_unpark(k);
         runs_leave(k);
         if (!health_stands(h, HEALTH_STORE)) {
                 uploads_pass(k);
                 if (!k->held) {
                         scrub_pass(k);
+                        compact_pass(k);
                         delete_pass(k);
                 }
                 complete_pass(k);
@@ -207,6 +211,7 @@ static void look(struct scheduler *k)
         run_posted(k);
         if (k->stopping) {
                 runs_kill_all(k);
+                runs_unpark(k);
                 runs_leave(k);
                 outgoing_stop(k);
                 witness_stop(k);

@@ -185,8 +185,15 @@ static int scrub_checkpoints(struct pass *p, struct scheduler *k, struct target 
         uint32_t model = x->key.model;
         if (run_find(k, model, x->row.shard) != NULL)
                 return 0; /* its end wakes the loop */
+        struct compaction compaction;
         int err = t_shard_get(p->t, model, x->row.shard, &shard);
+        if (err == 0)
+                err = compaction_get(p->t, model, x->row.shard, &compaction);
+        if (err != 0)
+                return err;
         uint32_t to = shard.slices;
+        if (compaction.source > to + 1) /* those of slices that there were before */
+                to = compaction.source - 1;
         for (uint32_t i = 0; i < p->swept_count; i++)
                 if (p->swept[i].model == model && p->swept[i].shard == x->row.shard &&
                     p->swept[i].slice - 1 < to)
@@ -219,11 +226,14 @@ static int scrub_target(struct pass *p, struct scheduler *k, struct target *x, s
         int err;
         switch ((enum scrub_kind)x->key.kind) {
         case SCRUB_RECORD:
-                err = erase_row(p, m, x->row.shard, x->row.slice, x->row.row);
+                err = compact_close(p->t, m, x->row.shard, &p->e);
+                if (err == 0)
+                        err = erase_row(p, m, x->row.shard, x->row.slice, x->row.row);
                 x->done = err == 0;
                 return err;
         case SCRUB_SUBJECT:
-                return scrub_subject(p, x, m);
+                err = compact_close(p->t, m, x->row.shard, &p->e);
+                return err == 0 ? scrub_subject(p, x, m) : err;
         case SCRUB_CHECKPOINTS:
                 return scrub_checkpoints(p, k, x, m);
         case SCRUB_UPLOAD:

@@ -487,8 +487,10 @@ static void gauge_model(struct model *m, struct txn *t, struct metric_gauges *g)
         g->damaged_shards += rows_damaged_shards(m);
         for (uint32_t i = 0; i < m->config->shards; i++) {
                 struct shard_row shard;
-                if (t_shard_get(t, m->id, i, &shard) == 0)
-                        g->dirty_shards += shard_dirty(&row, &shard);
+                if (t_shard_get(t, m->id, i, &shard) != 0)
+                        continue;
+                g->dirty_shards += shard_dirty(&row, &shard);
+                g->appended_slices += shard.slices - m->config->slices;
         }
 }
 

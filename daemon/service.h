@@ -106,7 +106,7 @@ int service_record_get(struct service *s, const char *model, const uint8_t recor
 /* --- jobs --- */
 struct job_view {
         uint8_t id[ULID_BYTES];
-        const char *kind;  /* "train", "retrain", "verify" */
+        const char *kind;  /* "train", "retrain", "verify", "backup", "compact" */
         const char *state; /* "queued", "running", "succeeded", "failed", "cancelled" */
         char model[MODEL_NAME_MAX + 1];
         int64_t shard;      /* -1: the whole model */
@@ -131,6 +131,12 @@ typedef void (*service_job_done)(void *arg, int err, const struct errinfo *e,
 int service_train(struct service *s, const char *model, const char *actor,
                   const struct idempotency *idem, service_job_done done, void *arg,
                   struct errinfo *e);
+/* Brings the records of appended slices back into the configured ones and trains their shards anew.
+ * UL_CONFLICT when a training or compaction of the model is under way, or it was never trained; a
+ * job that succeeded already where nothing has to move. */
+int service_compact(struct service *s, const char *model, const char *actor,
+                    const struct idempotency *idem, service_job_done done, void *arg,
+                    struct errinfo *e);
 /* shards: NULL/0 means all. */
 int service_verify(struct service *s, const char *model, const uint32_t *shards, uint32_t count,
                    const char *actor, const struct idempotency *idem, service_job_done done,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * serving.c: from what the store says is clean to a snapshot. A shard is served from its highest
- * clean checkpoint; one that holds no record is left out. Where a checkpoint cannot be read or
+ * clean checkpoint, or from one that stands while it is compacted; one that holds no record is left
+ * out. Where a checkpoint cannot be read or
  * memory runs out, the constituent is left out, never served stale (invariant 4). */
 #include "daemon/state.h"
 
@@ -152,15 +153,20 @@ void serving_publish(struct model *m)
                 err = t_model_get(t, m->config->name, &row, NULL);
         for (uint32_t i = 0; err == 0 && i < m->config->shards; i++) {
                 struct shard_row shard;
+                struct compaction c;
                 err = t_shard_get(t, m->id, i, &shard);
+                if (err == 0)
+                        err = compaction_get(t, m->id, i, &c);
                 if (err != 0)
                         break;
                 bool failed;
-                struct served *k = member(m, t, i, shard.clean, &failed);
+                struct served *k =
+                        member(m, t, i, c.standing != 0 ? c.standing : shard.clean, &failed);
                 if (k != NULL)
                         members[count++] = k;
+                bool stands = c.standing != 0 && c.whole != 0;
                 unread += failed;
-                degraded += failed || shard_dirty(&row, &shard);
+                degraded += failed || (shard_dirty(&row, &shard) && !stands);
         }
         if (err == 0 && !row.deleting && row.trained)
                 next = snapshot_create(row.generation, members, count, degraded);

@@ -218,6 +218,7 @@ struct hit {
         uint32_t slice; /* the lowest */
         uint64_t records;
         uint32_t scrubs;  /* targets in t_scrub that are rows of this shard */
+        uint32_t from;    /* the lowest whose checkpoint goes */
         bool covered;     /* training covers it: the erasure waits for its retrain */
         bool rolled_back; /* a checkpoint that was clean is not any more */
 };
@@ -484,6 +485,9 @@ void upload_counted(struct upload_batch *b);
 /* Writer thread, between groups: takes what a failed batch left in row files off the disk. Where
  * that fails too, no upload to the model is accepted until it is done (probe.c). */
 void upload_undo(struct model *m);
+/* Rows could not be written or synced: nothing is appended before they are cut off. Returns what
+ * the client is told. */
+int upload_rows_failed(struct service *s, struct model *m, int err, struct errinfo *e);
 /* The audit entry of what was loaded, in the transaction that made it live. */
 int upload_audit(struct service *s, struct txn *t, const struct model *m, const char *actor,
                  const struct intake_result *counts);
@@ -558,6 +562,9 @@ struct run {
         bool unrecorded;  /* its own job is over, and its row does not say so yet */
         bool recording;   /* a command that says it is at the writer */
         bool leaving;     /* ended; only its files and its job's row are not */
+        bool parked;      /* checked, and to be published once nothing is held */
+        /* writer thread, by run_prepare */
+        bool replaces; /* a checkpoint that is served stands where it publishes one */
         /* writer thread, by run_publish */
         bool fenced; /* some of its stages were refused */
         bool whole;  /* all its stages are published; the shard may have a slice more by now */
@@ -579,8 +586,79 @@ int training_get(struct txn *t, uint32_t model, struct training *out);      /* U
 int training_put(struct txn *t, uint32_t model, const struct training *tr); /* NULL: it is over */
 bool training_has(const struct training *tr, uint32_t shard);
 uint32_t training_left(const struct training *tr);
+/* One shard of the training or compaction that was asked for is done, or given up: `failed` says
+ * why. One whose compaction is not over is not done. */
+int training_less(struct service *s, struct txn *t, struct model *m, uint32_t shard,
+                  const char *failed);
 int job_end(struct txn *t, const uint8_t id[ULID_BYTES], enum job_state state, const char *error,
             const char *result, size_t result_len);
+
+/* --- compact.c: compaction; see there for the states --- */
+enum compaction_state {
+        COMPACTION_NONE,
+        COMPACTION_WAITING,
+        COMPACTION_TIDYING,
+        COMPACTION_MOVING,
+        COMPACTION_TRAINING,
+        COMPACTION_SWEEPING
+};
+/* What it has done to one shard. */
+struct compaction {
+        uint64_t records; /* brought into configured slices */
+        uint32_t state;
+        uint32_t standing; /* the slice of the old checkpoint that is served; 0: there is none */
+        uint32_t whole;    /* 1: that one was trained on all that the shard held then */
+        uint32_t before;   /* slices that training covered then */
+        uint32_t source;   /* the slice whose rows are moved; past the last one once all were */
+        uint32_t moved;    /* its rows before this one stand elsewhere, or were erased... */
+        uint32_t closed;   /* ...and those before this one are overwritten */
+        uint32_t emptied;  /* the slice whose row file is to be removed next; 0: none */
+};
+/* Zeroed where there is none. */
+int compaction_get(struct txn *t, uint32_t model, uint32_t shard, struct compaction *c);
+int compaction_put(struct txn *t, uint32_t model, uint32_t shard,
+                   const struct compaction *c); /* NULL: it is over */
+/* A legal move, asserted. */
+void compaction_go(struct compaction *c, enum compaction_state to);
+/* Whether no worker may start on the shard. */
+bool compaction_holds(const struct compaction *c);
+/* Whether records of some shard are being moved. */
+int compaction_moves(struct txn *t, const struct model *m, bool *moving);
+/* Marks the shards that have work, and sets their bits. */
+int compaction_ask(struct txn *t, const struct model *m, struct training *tr);
+/* The job failed: shards whose turn has not come stay as they are. */
+int compaction_withdraw(struct txn *t, const struct model *m);
+/* Whether the model is compacted: false spares a look at each of its shards. */
+int compaction_any(struct txn *t, const struct model *m, bool *any);
+/* What the job did, as the JSON of its result; with this it is over. */
+int compaction_take_result(struct txn *t, const struct model *m, struct buf *out);
+int compaction_forget(struct txn *t, const struct model *m); /* with its model */
+int compaction_begin(struct txn *t, const struct model *m, uint32_t shard, struct compaction *c);
+/* Every record was moved. The caller puts *c. */
+int compaction_moved(struct service *s, struct txn *t, const struct model *m, uint32_t shard,
+                     struct compaction *c);
+int compaction_end(struct service *s, struct txn *t, struct model *m, uint32_t shard,
+                   const struct compaction *c);
+/* A chain was published up to row->clean, served as `generation`: nothing old stands any more. */
+int compaction_published(struct txn *t, const struct model *m, uint32_t shard, struct compaction *c,
+                         const struct shard_row *row, uint64_t generation);
+/* The standing checkpoint is not to be served after this generation; *dropped: its slice. */
+int compaction_drop_standing(struct txn *t, const struct model *m, uint32_t shard,
+                             uint64_t generation, struct compaction *c, struct slice_row *dropped);
+/* Where a subject's records in *slice will be once a move under way is over: its erasure counts
+ * from there. */
+int compaction_slice(struct txn *t, const struct model *m, const uint8_t subject[PSEUDONYM_BYTES],
+                     const struct subject_row *row, uint32_t *slice);
+
+/* --- compact_move.c --- */
+struct compact_outcome {
+        bool wrote;       /* rows reached files: upload_undo where the step failed */
+        uint64_t records; /* brought into configured slices */
+};
+/* The next bounded step of a shard, if *seen is still what was done to it. UL_BUSY: not now.
+ * UL_DAMAGED: rows that cannot be read. */
+int compact_step(struct service *s, struct txn *t, struct model *m, uint32_t shard,
+                 const struct compaction *seen, struct compact_outcome *out, struct errinfo *e);
 
 /* --- scheduler.c and the files beside it: the loop thread --- */
 /* Puts it into the service, where the writer thread may find it at once. */

@@ -90,29 +90,48 @@ int job_end(struct txn *t, const uint8_t id[ULID_BYTES], enum job_state state, c
         return err != 0 ? err : t_job_prune(t, JOBS_KEPT);
 }
 
-/* One shard of a training is clean, or given up: `failed` says why. */
-static int training_less(struct service *s, struct txn *t, struct model *m, uint32_t shard,
-                         const char *failed)
+/* The end of the job that was asked for. */
+static int training_ended(struct service *s, struct txn *t, struct model *m,
+                          const uint8_t id[ULID_BYTES], const char *failed)
 {
-        struct training tr;
+        static const char *const types[2][2] = {{"model.trained", "model.training_failed"},
+                                                {"model.compacted", "model.compaction_failed"}};
+        struct job_row job;
+        struct buf result = {0};
         struct event ev;
         struct audit_keys keys = {.model = m->config->name};
-        int err = training_get(t, m->id, &tr);
-        if (err != 0 || !training_has(&tr, shard))
-                return err == UL_NOT_FOUND ? 0 : err;
-        tr.left[shard / 8] &= (uint8_t) ~(1u << (shard % 8));
-        bool ended = failed != NULL || training_left(&tr) == 0;
-        err = training_put(t, m->id, ended ? NULL : &tr);
-        if (err != 0 || !ended)
-                return err;
-        err = job_end(t, tr.job, failed == NULL ? JOB_SUCCEEDED : JOB_FAILED, failed, NULL, 0);
+        int err = t_job_get(t, id, &job, NULL);
+        bool compact = err == 0 && job.kind == JOB_COMPACT;
+        if (compact && failed == NULL)
+                err = compaction_take_result(t, m, &result);
+        else if (compact)
+                err = compaction_withdraw(t, m);
+        if (err == 0)
+                err = job_end(t, id, failed == NULL ? JOB_SUCCEEDED : JOB_FAILED, failed,
+                              (const char *)result.data, result.len);
+        buf_free(&result, false);
         if (err != 0)
                 return err;
         event_begin(&ev);
         event_string(&ev, "model", m->config->name);
-        event_ulid(&ev, "job", tr.job);
-        return event_append(&ev, s, t, failed == NULL ? "model.trained" : "model.training_failed",
-                            "unlearnd", &keys, NULL);
+        event_ulid(&ev, "job", id);
+        return event_append(&ev, s, t, types[compact][failed != NULL], "unlearnd", &keys, NULL);
+}
+
+int training_less(struct service *s, struct txn *t, struct model *m, uint32_t shard,
+                  const char *failed)
+{
+        struct training tr;
+        struct compaction c = {0};
+        int err = training_get(t, m->id, &tr);
+        if (err == 0 && training_has(&tr, shard) && failed == NULL)
+                err = compaction_get(t, m->id, shard, &c);
+        if (err != 0 || !training_has(&tr, shard) || c.state != COMPACTION_NONE)
+                return err == UL_NOT_FOUND ? 0 : err;
+        tr.left[shard / 8] &= (uint8_t) ~(1u << (shard % 8));
+        bool ended = failed != NULL || training_left(&tr) == 0;
+        err = training_put(t, m->id, ended ? NULL : &tr);
+        return err == 0 && ended ? training_ended(s, t, m, tr.job, failed) : err;
 }
 
 /* --- runs --- */
@@ -213,17 +232,21 @@ int run_prepare(struct run *r, struct txn *t, struct errinfo *e)
 {
         struct model_row model;
         struct shard_row shard;
+        struct compaction compaction;
         int err = t_model_get(t, r->model->config->name, &model, NULL);
         if (err == 0)
                 err = t_shard_get(t, r->model->id, r->shard, &shard);
+        if (err == 0)
+                err = compaction_get(t, r->model->id, r->shard, &compaction);
         if (err != 0)
                 return err;
         bool train = r->kind == RUN_TRAIN;
-        if (model.deleting || shard.scrubs > 0 || (train && !shard_dirty(&model, &shard)) ||
-            (!train && shard.clean == 0))
+        if (model.deleting || shard.scrubs > 0 || compaction_holds(&compaction) ||
+            (train && !shard_dirty(&model, &shard)) || (!train && shard.clean == 0))
                 return ul_fail(e, UL_CONFLICT, "the shard has no work");
         r->from = train ? shard.clean + 1 : 1;
         r->slices = train ? shard.slices : shard.clean;
+        r->replaces = compaction.standing != 0 && compaction.standing <= r->slices;
         err = describe(r, t);
         if (err == 0 && train) {
                 shard.fence++;
@@ -356,14 +379,54 @@ static int not_clean(struct run *r, struct txn *t, struct shard_row *shard)
         return err;
 }
 
+/* Those of the run's checkpoints that its fence allows. While an old one stands (compact.c), the
+ * new ones replace it as a whole or not at all. */
+static int publish_stages(struct run *r, struct txn *t, const struct compaction *c,
+                          struct shard_row *shard, struct errinfo *e)
+{
+        uint32_t limit = shard->fence == r->fence ? UINT32_MAX : shard->touched;
+        int err = 0;
+        r->fenced = false;
+        if (c->standing != 0 && (r->stage_count < r->slices || limit != UINT32_MAX))
+                return 0;
+        for (uint32_t i = 0; i < r->stage_count && err == 0; i++) {
+                if (r->stages[i].slice >= limit || r->stages[i].slice != shard->clean + 1) {
+                        r->fenced = true;
+                        break;
+                }
+                err = publish_stage(r, t, &r->stages[i], shard, e);
+        }
+        return err;
+}
+
+/* Another model is served from this commit on. */
+static int serve_published(struct run *r, struct txn *t, struct compaction *c,
+                           const struct shard_row *shard, uint32_t before, struct model_row *model,
+                           struct effects *fx)
+{
+        model->generation++;
+        int err = t_model_put(t, r->model->config->name, model, NULL, 0);
+        if (err == 0 && c->standing == 0)
+                err = served_begin(t, r->model, r->shard, before + 1, shard->clean,
+                                   model->generation);
+        if (err == 0 && c->state >= COMPACTION_TRAINING)
+                err = compaction_published(t, r->model, r->shard, c, shard, model->generation);
+        if (err == 0)
+                err = pin_kernel(r, t);
+        return err == 0 ? effects_drop(fx, r->model, r->shard, before + 1) : err;
+}
+
 int run_publish(struct run *r, struct txn *t, struct effects *fx, struct errinfo *e)
 {
         struct model_row model;
         struct shard_row shard;
+        struct compaction compaction;
         bool left = false;
         int err = t_model_get(t, r->model->config->name, &model, NULL);
         if (err == 0)
                 err = t_shard_get(t, r->model->id, r->shard, &shard);
+        if (err == 0)
+                err = compaction_get(t, r->model->id, r->shard, &compaction);
         if (err != 0)
                 return err;
         bool own_job = memcmp(r->job, r->id, ULID_BYTES) == 0;
@@ -371,15 +434,7 @@ int run_publish(struct run *r, struct txn *t, struct effects *fx, struct errinfo
                 return own_job ? job_end(t, r->job, JOB_CANCELLED, "the model was deleted", NULL, 0)
                                : 0;
         uint32_t before = shard.clean;
-        uint32_t limit = shard.fence == r->fence ? UINT32_MAX : shard.touched;
-        r->fenced = false;
-        for (uint32_t i = 0; i < r->stage_count && err == 0; i++) {
-                if (r->stages[i].slice >= limit || r->stages[i].slice != shard.clean + 1) {
-                        r->fenced = true;
-                        break;
-                }
-                err = publish_stage(r, t, &r->stages[i], &shard, e);
-        }
+        err = publish_stages(r, t, &compaction, &shard, e);
         /* Under another fence rows were overwritten beneath the run, and it may take that for
          * damage. */
         if (r->err == UL_DAMAGED && shard.fence != r->fence)
@@ -401,17 +456,8 @@ int run_publish(struct run *r, struct txn *t, struct effects *fx, struct errinfo
                 shard.dirty_since_ms = 0;
         if (err == 0)
                 err = t_shard_put(t, r->model->id, r->shard, &shard);
-        if (err == 0 && shard.clean > before) {
-                model.generation++;
-                err = t_model_put(t, r->model->config->name, &model, NULL, 0);
-                if (err == 0)
-                        err = served_begin(t, r->model, r->shard, before + 1, shard.clean,
-                                           model.generation);
-                if (err == 0)
-                        err = pin_kernel(r, t);
-                if (err == 0)
-                        err = effects_drop(fx, r->model, r->shard, before + 1);
-        }
+        if (err == 0 && shard.clean > before)
+                err = serve_published(r, t, &compaction, &shard, before, &model, fx);
         if (err == 0 && r->whole) {
                 err = audit_trained(r, t, &shard);
                 if (err == 0 && own_job)

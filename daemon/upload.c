@@ -88,7 +88,7 @@ static int touched_of(struct placing *p, uint32_t shard, uint32_t slice, uint32_
         int err = t_slice_get(p->t, p->b->model->id, shard, slice, &n->row);
         if (err != 0 && err != UL_NOT_FOUND)
                 return err;
-        n->is_new = err == UL_NOT_FOUND;
+        n->is_new = n->row.rows + n->row.staged == 0; /* a compaction removes an emptied file */
         n->base = n->row.rows + n->row.staged;
         *at = p->touched_count++;
         return 0;
@@ -328,7 +328,7 @@ static int check_staging(struct placing *p)
 
 /* What a sync failed for may be on the disk or not: until it is overwritten and cut off, nothing is
  * appended after it, not even by the next command of this group. */
-static int rows_failed(struct service *s, struct model *m, int err, struct errinfo *e)
+int upload_rows_failed(struct service *s, struct model *m, int err, struct errinfo *e)
 {
         m->untrimmed = true;
         health_begin(&s->health, HEALTH_ROWS, err, e->detail);
@@ -372,7 +372,7 @@ int upload_apply(struct service *s, struct txn *t, struct upload_batch *b, struc
                 b->wrote = true;
                 err = write_rows(&p);
                 if (err != 0)
-                        err = rows_failed(s, b->model, err, e);
+                        err = upload_rows_failed(s, b->model, err, e);
         }
         if (err == 0)
                 err = index_slices(&p);

@@ -18,7 +18,8 @@ static const char *const regulations[] = {[REGULATION_NONE] = NULL,
 static const char *const job_kinds[] = {[JOB_TRAIN] = "train",
                                         [JOB_RETRAIN] = "retrain",
                                         [JOB_VERIFY] = "verify",
-                                        [JOB_BACKUP] = "backup"};
+                                        [JOB_BACKUP] = "backup",
+                                        [JOB_COMPACT] = "compact"};
 static const char *const job_states[] = {[JOB_QUEUED] = "queued",
                                          [JOB_RUNNING] = "running",
                                          [JOB_SUCCEEDED] = "succeeded",
@@ -44,13 +45,17 @@ int view_served_from(struct txn *t, uint32_t model, uint32_t shard, uint32_t *sl
 {
         struct shard_row row;
         struct slice_row srow;
+        struct compaction c;
         *slice = 0;
         int err = t_shard_get(t, model, shard, &row);
-        if (err != 0 || row.clean == 0)
+        if (err == 0)
+                err = compaction_get(t, model, shard, &c);
+        uint32_t from = err == 0 && c.standing != 0 ? c.standing : row.clean;
+        if (err != 0 || from == 0)
                 return err;
-        err = t_slice_get(t, model, shard, row.clean, &srow);
+        err = t_slice_get(t, model, shard, from, &srow);
         if (err == 0 && srow.has_checkpoint && srow.records > 0)
-                *slice = row.clean;
+                *slice = from;
         return err == UL_NOT_FOUND ? 0 : err;
 }
 
@@ -185,7 +190,8 @@ static double progress_of(struct service *s, struct txn *t, const struct model *
         double running = progress_get(s, id);
         if (row->state == JOB_SUCCEEDED)
                 return 1;
-        if (row->kind == JOB_TRAIN && m != NULL && training_get(t, row->model, &training) == 0) {
+        if ((row->kind == JOB_TRAIN || row->kind == JOB_COMPACT) && m != NULL &&
+            training_get(t, row->model, &training) == 0) {
                 double shards = m->config->shards;
                 running = (shards - training_left(&training) + running) / shards;
         } else if (row->kind == JOB_VERIFY && row->attempts > 0) {

@@ -123,6 +123,12 @@ class Daemon:
         assert ended["state"] == "succeeded", ended
         return ended
 
+    def compact(self, model):
+        job = self.ok("POST", f"/v1/models/{model}/compact", status=202)
+        ended = self.wait_job(job["id"])
+        assert ended["state"] == "succeeded", ended
+        return ended
+
     def erase(self, wait=True, **body):
         e = self.ok("POST", "/v1/erasures", body, status=202)
         return self.wait_erasure(e["id"]) if wait else e

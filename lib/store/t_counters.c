@@ -50,3 +50,9 @@ int t_blob_put(struct txn *t, const char *name, const void *data, size_t len)
 {
         return db_put(t, TABLE_BLOBS, name, name_len(name), data, len);
 }
+
+int t_blob_del(struct txn *t, const char *name)
+{
+        int err = db_del(t, TABLE_BLOBS, name, name_len(name));
+        return err == UL_NOT_FOUND ? 0 : err;
+}

@@ -44,7 +44,7 @@ static void unpack_row(struct unpacker *u, struct job_row *row)
         row->cost = unpack_u64(u);
         unpack_text(u, row->model_name, sizeof row->model_name);
         unpack_text(u, row->error, sizeof row->error);
-        if (row->kind > JOB_BACKUP || row->state > JOB_CANCELLED)
+        if (row->kind > JOB_COMPACT || row->state > JOB_CANCELLED)
                 u->bad = true;
 }
 

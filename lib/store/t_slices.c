@@ -69,6 +69,13 @@ int t_slice_put(struct txn *t, uint32_t model, uint32_t shard, uint32_t slice,
         return db_put(t, TABLE_SLICES, key, sizeof key, value, packed(&p));
 }
 
+int t_slice_del(struct txn *t, uint32_t model, uint32_t shard, uint32_t slice)
+{
+        uint8_t key[KEY_BYTES_SLICE];
+        slice_key(key, model, shard, slice);
+        return db_del(t, TABLE_SLICES, key, sizeof key);
+}
+
 struct slice_walk {
         struct txn *t;
         t_slice_fn fn;

@@ -13,6 +13,7 @@ int t_counter_get(struct txn *t, const char *name, uint64_t *out); /* absent: 0 
 int t_counter_put(struct txn *t, const char *name, uint64_t value);
 int t_blob_get(struct txn *t, const char *name, struct buf *out); /* appended */
 int t_blob_put(struct txn *t, const char *name, const void *data, size_t len);
+int t_blob_del(struct txn *t, const char *name); /* absent: 0 */
 
 /* --- models: name -> row + configuration text --- */
 struct model_row {
@@ -111,6 +112,7 @@ int t_slice_get(struct txn *t, uint32_t model, uint32_t shard, uint32_t slice,
                 struct slice_row *row); /* absent: UL_NOT_FOUND and *row zeroed */
 int t_slice_put(struct txn *t, uint32_t model, uint32_t shard, uint32_t slice,
                 const struct slice_row *row);
+int t_slice_del(struct txn *t, uint32_t model, uint32_t shard, uint32_t slice);
 typedef int (*t_slice_fn)(void *arg, uint32_t shard, uint32_t slice, const struct slice_row *row);
 /* One shard's slices; shard UINT32_MAX: all of the model. */
 int t_slice_each(struct txn *t, uint32_t model, uint32_t shard, t_slice_fn fn, void *arg);
@@ -288,7 +290,7 @@ int t_import_put(struct txn *t, const uint8_t id[ULID_BYTES], int64_t imported_m
 int t_import_has(struct txn *t, const uint8_t id[ULID_BYTES]);
 
 /* --- jobs --- */
-enum job_kind { JOB_TRAIN, JOB_RETRAIN, JOB_VERIFY, JOB_BACKUP };
+enum job_kind { JOB_TRAIN, JOB_RETRAIN, JOB_VERIFY, JOB_BACKUP, JOB_COMPACT };
 enum job_state { JOB_QUEUED, JOB_RUNNING, JOB_SUCCEEDED, JOB_FAILED, JOB_CANCELLED };
 struct job_row {
         uint8_t kind;
