@@ -47,6 +47,7 @@ ERASURES = [
     ({"subjects": ["atomic-person-3"]}, ["atomic-record-6", "atomic-record-7"]),
     ({"subjects": ["late-person-1"]}, ["late-record-2", "late-record-3"]),
     ({"subjects": ["more-person-1"]}, ["more-record-2", "more-record-3"]),
+    ({"subjects": ["late-person-3"]}, ["late-record-6", "late-record-7"]),
 ]
 GONE = {r for _, records in ERASURES for r in records}
 
@@ -150,6 +151,7 @@ class Story:
             lambda: self.extend(3),
             self.refuse_a_request,
             lambda: self.release(3),
+            self.erase_in_compaction,
             lambda: self.upload("m", MORE),
             self.erase_in_training,
             self.verify,
@@ -169,10 +171,8 @@ class Story:
             return [r for r in records if r["id"] not in GONE]
         return [
             lambda: self.create("m"),
-            lambda: self.upload("m", left(PLAIN + ATOMIC)),
+            lambda: self.upload("m", left(PLAIN + ATOMIC + LATE)),  # as a compaction makes of it
             lambda: self.train("m", "first"),
-            lambda: self.upload("m", left(LATE)),
-            lambda: self.train("m", "second"),
             lambda: self.upload("m", left(MORE)),
             lambda: self.train("m", "third"),
         ]
@@ -238,6 +238,16 @@ class Story:
         job = self.ask_for_training("m", "third")
         self.erase(4)
         assert self.d.wait_job(job, 60)["state"] == "succeeded"
+
+    def erase_in_compaction(self):
+        """Wherever the person's rows are just then."""
+        job = self.post("/v1/models/m/compact", {}, "compact", 202).json()["id"]
+        self.jobs.add(job)
+        self.erase(5)
+        assert traces(self.d.data_dir, [r for r in LATE if r["id"] in ERASURES[5][1]]) == []
+        assert self.d.wait_job(job, 60)["state"] == "succeeded"
+        shards = self.d.ok("GET", "/v1/models/m/shards")["shards"]
+        assert all(len(s["slices"]) == MODEL["slices"] for s in shards), shards
 
     def ask_for_training(self, model, key):
         # a training waits for a called-off upload that is still being removed
@@ -530,6 +540,8 @@ class Story:
         assert count["log.key_rotated"] == 1, count
         assert count["model.created"] == 2 and count["model.deleted"] == 1, count
         assert count["training.requested"] == 4 == count["model.trained"], count
+        assert count["compaction.requested"] == 1 == count["model.compacted"], count
+        assert 1 <= count["shard.compacted"] <= MODEL["shards"], count
         loaded = sum(e["data"]["accepted"] for e in entries if e["type"] == "records.loaded")
         assert loaded == len(PLAIN + ATOMIC + LATE + MORE + OTHER), "records were loaded twice"
 

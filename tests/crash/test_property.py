@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Invariants 1 to 3 as a property: whatever the configuration, the data and the interleaving of
-uploads, erasures, trainings and kill -9, a model ends as the very bytes of one that never saw what was
+uploads, erasures, trainings, compactions and kill -9, a model ends as the very bytes of one that never saw what was
 erased. A program of random steps runs on one daemon; what is left of it without the erased people
 runs, in another order and undisturbed, on a second one; `served_hash` must agree.
 
@@ -77,7 +77,8 @@ def random_program(rng, c):
     for number in range(rng.randint(6, 14)):
         kind = "load" if number == 0 else rng.choice(
             ["load", "load", "train", "train", "train-and-go-on", "erase-subject", "erase-subject",
-             "erase-record", "erase-many", "reload", "kill", "kill-in-training"])
+             "erase-record", "erase-many", "reload", "kill", "kill-in-training", "compact",
+             "kill-in-compaction"])
         if kind == "load":
             n = rng.randint(len(stays), max(len(stays), len(waiting) // 2))
             batch, waiting = waiting[:n], waiting[n:]
@@ -95,7 +96,7 @@ def random_program(rng, c):
             gone |= {r["id"] for p in people for r in p if r["subject"] in chosen}
             steps.append(("erase-subject", chosen))
         else:
-            steps.append((kind, None))
+            steps.append((kind, rng.uniform(0, 0.1) if kind == "kill-in-compaction" else None))
     return steps + [("train", None)], gone
 
 
@@ -104,6 +105,7 @@ class Runner:
 
     def __init__(self, daemon, c):
         self.daemon, self.kills = daemon, 0
+        self.compaction = None  # a job that may be under way
         daemon.create(**c)
 
     def load(self, records):
@@ -111,15 +113,30 @@ class Runner:
             answer = self.daemon.load("m", records)
             assert answer["rejected"] == 0, answer
 
-    def train(self, wait=True):
-        """Exactly one training begins here: a refusal because one is under way is not one."""
+    def begin(self, what):
+        """Exactly one job begins here: a refusal because one is under way is not one."""
         end = time.monotonic() + 120
         while True:
-            r = self.daemon.post("/v1/models/m/train")
+            r = self.daemon.post(f"/v1/models/m/{what}")
             if r.status_code != 409 or "under way" not in r.text:
-                break
+                return r
             assert time.monotonic() < end, r.text
             time.sleep(0.005)
+
+    def compact(self):
+        """It goes on beside whatever comes, but for what would be a matter of luck: new records."""
+        r = self.begin("compact")
+        assert r.status_code == 202 or "never trained" in r.text, r.text
+        self.compaction = r.json().get("id")
+
+    def wait_for_compaction(self):
+        if self.compaction:
+            ended = self.daemon.wait_job(self.compaction)
+            assert ended["state"] == "succeeded", ended
+        self.compaction = None
+
+    def train(self, wait=True):
+        r = self.begin("train")
         if r.status_code == 409:
             assert self.daemon.model("m")["records"] == 0, r.text
             return
@@ -135,8 +152,12 @@ class Runner:
         self.daemon.start()
 
     def step(self, kind, what):
+        if kind == "load":
+            self.wait_for_compaction()
         if kind in ("load", "reload"):
             self.load(what)
+        elif kind == "compact":
+            self.compact()
         elif kind == "train":
             self.train()
         elif kind == "train-and-go-on":
@@ -148,10 +169,14 @@ class Runner:
         else:
             if kind == "kill-in-training":
                 self.train(wait=False)
+            elif kind == "kill-in-compaction":
+                self.compact()
+                time.sleep(what)
             self.kill()
 
     def settle(self):
         """Every erasure completed, every constituent whole: the hash of what is served then."""
+        self.wait_for_compaction()
         for e in self.daemon.ok("GET", "/v1/erasures?limit=1000")["items"]:
             self.daemon.wait_erasure(e["id"])
         self.train()
@@ -161,13 +186,19 @@ class Runner:
 
 
 def without(steps, gone, rng):
-    """The same history as it would have been without them, each load in another order."""
+    """The same history as it would have been without them, each load in another order; a compaction
+    makes one load and one training of all that was before it."""
+    history = []
     for kind, what in steps:
         if kind == "load":
             rest = [r for r in what if r["id"] not in gone]
-            yield kind, rng.sample(rest, len(rest))
+            history.append((kind, rng.sample(rest, len(rest))))
         elif kind in ("train", "train-and-go-on", "kill-in-training"):
-            yield "train", None
+            history.append(("train", None))
+        elif kind in ("compact", "kill-in-compaction") and ("train", None) in history:
+            rest = [r for k, w in history if k == "load" for r in w]
+            history = [("load", rng.sample(rest, len(rest))), ("train", None)]
+    return history
 
 
 @pytest.fixture(scope="module")
