@@ -167,7 +167,9 @@ static int take_rows(struct step *st)
                 if (i > 0 && mono_us() - began > STEP_US)
                         break;
                 err = rowfile_read(f, st->c->moved, row, st->e);
-                if (is_damage(err))
+                if (is_damage(err) && st->row.scrubs > 0) /* a crash may have cut a scrub short */
+                        err = ul_fail(st->e, UL_BUSY, "rows of the shard are being overwritten");
+                else if (is_damage(err))
                         err = out_of_service(st, st->c->source);
                 if (err == 0)
                         err = take_row(st, st->c->moved++, row);

@@ -84,21 +84,16 @@ int service_erase_preview(struct service *s, const struct erase_request *r,
                 struct affected_view *v = &out->affected[out->affected_count++];
                 struct shard_row shard;
                 struct model_row model;
-                struct compaction compaction;
                 double seconds = 0;
                 uint32_t served = 0;
                 err = t_shard_get(t, hit->model->id, hit->shard, &shard);
                 if (err == 0)
                         err = t_model_get(t, hit->model->config->name, &model, NULL);
                 if (err == 0)
-                        err = compaction_get(t, hit->model->id, hit->shard, &compaction);
-                if (err == 0)
                         err = view_served_from(t, hit->model->id, hit->shard, &served);
                 if (err != 0)
                         break;
                 bool covered = model.trained && hit->slice <= shard.slices;
-                if (covered && compaction.standing != 0)
-                        served = 0; /* what stands is given up whole */
                 *v = (struct affected_view){.shard = hit->shard,
                                             .slice = hit->slice,
                                             .records = hit->records,

@@ -2,18 +2,24 @@
 """Compaction: after it a model is, to the bit, the one that was loaded with what is held and trained
 once. Erasures before, during and after it, restarts in its middle and whatever else comes must not
 show in a byte of it; and it is served all the while."""
+import base64
 import json
 import random
+import re
+import shutil
+import struct
 import subprocess
 import threading
 import time
 
 import pytest
-from conftest import BIN
+import requests
+from conftest import BIN, Daemon
 
 MODEL = {"name": "m", "kind": "mlp", "hidden": [6], "features": 5, "dtype": "f32", "classes": 2,
-         "shards": 3, "slices": 3, "epochs": 3, "batch_size": 8, "learning_rate": 0.05, "seed": 3}
-SLOW = {"epochs": 4000}  # a shard takes seconds
+         "shards": 2, "slices": 3, "epochs": 3, "batch_size": 8, "learning_rate": 0.05, "seed": 3}
+SHARDS, SLICES = MODEL["shards"], MODEL["slices"]
+TOP = SLICES + 2  # of a model that has grown: one appended slice is trained, and one is open
 LIKELIHOODS = [None, None, "low", "normal", "high"]
 
 
@@ -40,26 +46,36 @@ def more_of(records, name, count):
             for i, r in enumerate(rng.sample(records, count))]
 
 
-FIRST, SECOND, THIRD, UNTRAINED = (people(n, 25) for n in ("first", "second", "third", "untrained"))
+FIRST, SECOND, UNTRAINED, NEW = (people(n, 25) for n in ("first", "second", "untrained", "new"))
 AGAIN = more_of(FIRST, "again", 8)
-ALL = FIRST + SECOND + AGAIN + THIRD + UNTRAINED
+ALL = FIRST + SECOND + AGAIN + UNTRAINED
 
 
 def without(records, gone):
     return [r for r in records if r["subject"] not in gone and r["id"] not in gone]
 
 
-def grown(daemon, **config):
-    """A model with two appended slices, and an open one that was never trained."""
-    daemon.create(**{**MODEL, **config})
-    daemon.load("m", FIRST)
-    daemon.train("m")
-    daemon.load("m", SECOND + AGAIN)
-    daemon.train("m")
-    daemon.load("m", THIRD)
-    daemon.train("m")
-    daemon.load("m", UNTRAINED)
-    return daemon
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """The data directory of a model that has grown, under a key that nobody chose."""
+    d = Daemon(tmp_path_factory.mktemp("grown"))
+    d.create(**MODEL)
+    d.load("m", FIRST)
+    d.train("m")
+    d.load("m", SECOND + AGAIN)
+    d.train("m")
+    d.load("m", UNTRAINED)
+    d.stop()
+    return d.data_dir
+
+
+@pytest.fixture
+def grown(make_daemon, begun, tmp_path):
+    """grown(options...): a daemon of its own that serves it."""
+    def make(*options):
+        shutil.copytree(begun, tmp_path / "data")
+        return make_daemon("--gather-window-ms", "1", *options, data_dir=tmp_path / "data")
+    return make
 
 
 def served(daemon):
@@ -68,22 +84,473 @@ def served(daemon):
     return m["served_hash"]
 
 
-def fresh(make_daemon, of, records, **config):
-    """What is served by one that was loaded with these records, in another order, and trained once."""
+def trained_once(make_daemon, of, records, then=()):
+    """What is served by one that was loaded with these records, in another order, and trained once;
+    and once more with what came then."""
     d = make_daemon(key_of=of)
-    d.create(**{**MODEL, **config})
-    d.load("m", random.sample(records, len(records)))
+    d.create(**MODEL)
+    for part in filter(None, (records, then)):
+        d.load("m", random.sample(part, len(part)))
+        d.train("m")
+    hash_ = served(d)
+    d.stop()
+    return hash_
+
+
+@pytest.fixture(scope="module")
+def of_all(begun, tmp_path_factory):
+    """The hash of the model that was trained once on everybody."""
+    folder = tmp_path_factory.mktemp("of-all")
+    shutil.copytree(begun / "keys", folder / "keys")
+    d = Daemon(folder)
+    d.create(**MODEL)
+    d.load("m", random.sample(ALL, len(ALL)))
     d.train("m")
-    return served(d)
+    hash_ = served(d)
+    d.stop()
+    return hash_
 
 
-def test_it_is_the_model_that_was_trained_once(make_daemon):
-    d = grown(make_daemon())
-    assert max(len(s["slices"]) for s in d.ok("GET", "/v1/models/m/shards")["shards"]) == 6
+class Gate:
+    """A worker that waits until it is let through."""
+
+    def __init__(self, folder):
+        self.held, self.path = folder / "held", folder / "worker"
+        self.path.write_text(f"#!/bin/sh\nwhile [ -e {self.held} ]; do /bin/sleep 0.01; done\n"
+                             f'exec {BIN / "unlearn-worker"} "$@"\n')
+        self.path.chmod(0o700)
+        self.options = ["--worker-path", str(self.path), "--gather-window-ms", "1",
+                        "--workers", str(SHARDS)]
+
+    def shut(self):
+        self.held.touch()
+
+    def open(self):
+        self.held.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def gate(tmp_path):
+    return Gate(tmp_path)
+
+
+def wait(what, condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, f"still waiting for {what}"
+        time.sleep(0.005)
+    return found
+
+
+def ask(d):
+    return d.ok("POST", "/v1/models/m/compact", status=202)
+
+
+def ended(d, job):
+    job = d.wait_job(job["id"])
+    assert job["state"] == "succeeded", job
+    d.published("m")
+    return job
+
+
+def entries(d, kind):
+    return d.ok("GET", f"/v1/audit?type={kind}")["items"]
+
+
+def shards(d):
+    return d.ok("GET", "/v1/models/m/shards")["shards"]
+
+
+def moved(d):
+    """All records are where they belong, and no worker has got anywhere yet."""
+    wait("moves", lambda: len(entries(d, "shard.compacted")) == SHARDS)
+
+
+def row_files(d):
+    """{(shard, slice): rows}, erased ones included"""
+    width = 16 + 4 + 4 + 4 * MODEL["features"]
+    return {tuple(map(int, re.findall(r"\d{3}", "/".join(p.parts[-2:])))):
+            (p.stat().st_size - 64) // width for p in (d.data_dir / "models/m").rglob("*.rows")}
+
+
+def check_layout(d, held):
+    """Every row is somebody's, in a configured slice; nothing else is on the disk."""
+    live = {(s["shard"], x["slice"]): x["live"] for s in shards(d) for x in s["slices"]}
+    assert max(s for _, s in live) == SLICES, live
+    assert row_files(d) == {k: n for k, n in live.items() if n}
+    assert sum(live.values()) == len(held) == d.model("m")["records"]
+    names = {p.name for p in (d.data_dir / "models/m").rglob("*.ckpt")}
+    assert names == {f"slice-{i:03}.ckpt" for i in range(1, SLICES + 1)}
+    assert not any((d.data_dir / "scratch").iterdir())
+
+
+def scan_clean(d, gone):
+    """`unlearnctl scan`, with the erased rows themselves."""
+    r = subprocess.run([str(BIN / "unlearnctl"), "--json", "scan", "--data-dir", str(d.data_dir),
+                        "--record-file", "-"], capture_output=True, text=True, timeout=60,
+                       input="".join(json.dumps(x) + "\n" for x in gone))
+    assert r.returncode == 0, r.stdout + r.stderr
+
+
+def persons(name, *numbers):
+    return [f"{name}-person-{n}" for n in numbers]
+
+
+def row_of(record):
+    """The features as they stand in a row file."""
+    return struct.pack(f"<{MODEL['features']}f", *record["features"])
+
+
+def no_row_of(d, gone):
+    for path in (d.data_dir / "models").rglob("*.rows"):
+        content = path.read_bytes()
+        assert not [r["id"] for r in gone if row_of(r) in content], path
+
+
+# --- exactness ---
+
+def test_it_is_the_model_that_was_trained_once(grown, of_all):
+    d = grown()
+
+    def metric(name):
+        return int(re.search(rf"^{name} (\d+)$", d.get("/metrics").text, re.M)[1])
+
+    assert max(x["slice"] for s in shards(d) for x in s["slices"]) == TOP
+    assert metric("unlearnd_appended_slices") == SHARDS
     job = d.compact("m")
-    assert job["kind"] == "compact" and job["result"]["slices_removed"] == 6
-    assert served(d) == fresh(make_daemon, d, ALL)
-    shards = d.ok("GET", "/v1/models/m/shards")["shards"]
-    assert all(len(s["slices"]) <= 3 and s["served_from_slice"] == 3 for s in shards), shards
-    assert sum(x["live"] for s in shards for x in s["slices"]) == len(ALL) == d.model("m")["records"]
+    assert job["kind"] == "compact" and job["progress"] == 1 and job["shard"] is None
+    late = len(SECOND + AGAIN + UNTRAINED)
+    assert job["result"] == {"shards": SHARDS, "slices_removed": SHARDS, "records_moved": late}
+    check_layout(d, ALL)
+    assert served(d) == of_all
     assert all(s["identical"] for s in d.verify("m"))
+    assert metric("unlearnd_appended_slices") == 0
+    assert metric("unlearnd_records_compacted_total") == late
+    # the log
+    (asked,), (done,) = entries(d, "compaction.requested"), entries(d, "model.compacted")
+    assert asked["data"] == done["data"] == {"model": "m", "job": job["id"]}
+    of = [e["data"] for e in entries(d, "shard.compacted")]
+    assert sorted(e["shard"] for e in of) == list(range(SHARDS))
+    assert all((e["slices_before"], e["slices"]) == (TOP - 1, SLICES) for e in of)
+    assert sum(e["records_moved"] for e in of) == late
+    trained = [e["data"] for e in entries(d, "shard.trained") if e["data"]["job"] == job["id"]]
+    assert sorted(e["shard"] for e in trained) == list(range(SHARDS))
+    d.restart()
+    assert served(d) == of_all
+
+
+def test_and_it_grows_and_is_compacted_again(make_daemon, grown):
+    d = grown()
+    d.ctl("compact", "m", "--wait")
+    d.load("m", NEW)
+    d.train("m")
+    assert served(d) == trained_once(make_daemon, d, ALL, NEW)
+    gone = persons("first", 3) + persons("new", 1)
+    d.erase(subjects=gone)
+    assert served(d) == trained_once(make_daemon, d, without(ALL, gone), without(NEW, gone))
+    r = d.ctl("compact", "m", "--wait", "--idempotency-key", "k")
+    assert "compact" in r.stdout and "succeeded" in r.stdout
+    job = json.loads(d.ctl("--json", "compact", "m", "--idempotency-key", "k").stdout)
+    assert job["state"] == "succeeded" and job["result"]["shards"] == SHARDS
+    check_layout(d, without(ALL + NEW, gone))
+    assert served(d) == trained_once(make_daemon, d, without(ALL + NEW, gone))
+    assert d.ctl("compact", "nobody", check=False).returncode == 1
+
+
+@pytest.mark.parametrize("round", range(2))
+def test_erasures_before_during_and_after_it_leave_no_trace(make_daemon, grown, round):
+    dice = random.Random()
+    d = grown()
+    names = sorted({r["subject"] for r in ALL})
+    gone = dice.sample(names, 16)
+    alone = dice.sample([r["id"] for r in without(ALL, gone)], 6)
+    d.erase(subjects=gone[:3] + persons("nobody", 1))
+    ids = [d.erase(wait=False, subjects=gone[3:5])["id"]]
+    job = ask(d)
+    for who in gone[5:13]:
+        time.sleep(dice.uniform(0, 0.01))
+        ids.append(d.erase(wait=False, subjects=[who])["id"])
+    for record in alone:
+        e = d.erase(wait=False, records=[{"model": "m", "id": record}])
+        assert e["matched"] == 1
+        ids.append(e["id"])
+    taken = [r for r in ALL if r["subject"] in gone[:13] or r["id"] in alone]
+    for e in ids:
+        wait("a scrub", lambda e=e: d.ok("GET", f"/v1/erasures/{e}")["scrubbed_at"])
+    no_row_of(d, taken)
+    for e in ids:
+        d.wait_erasure(e)
+    ended(d, job)
+    no_row_of(d, taken)
+    d.erase(subjects=gone[13:])
+    scan_clean(d, [r for r in ALL if r["subject"] in gone])
+    left = without(ALL, {*gone, *alone})
+    assert sum(x["live"] for s in shards(d) for x in s["slices"]) == len(left)
+    assert served(d) == trained_once(make_daemon, d, left)
+    r = d.load("m", ALL)  # and nobody comes back by a reload
+    assert r["accepted"] == 0 and r["suppressed"] == len(ALL) - len(left), r
+
+
+def test_rows_of_the_erased_are_gone_from_the_files(make_daemon, grown):
+    d = grown()
+    gone = persons("first", *range(0, 20)) + persons("second", 1, 2)
+    d.erase(subjects=gone)
+    assert sum(row_files(d).values()) == len(ALL), "zeroed rows keep their place"
+    d.compact("m")
+    left = without(ALL, gone)
+    check_layout(d, left)
+    scan_clean(d, [r for r in ALL if r["subject"] in gone])
+    assert served(d) == trained_once(make_daemon, d, left)
+
+
+# --- serving ---
+
+class Watch:
+    """Predicts all the while, and notes what it is answered."""
+
+    def __init__(self, d):
+        self.d, self.seen, self.stop = d, [], threading.Event()
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self):
+        body = {"inputs": [{"name": "input", "shape": [1, MODEL["features"]], "datatype": "FP32",
+                            "data": FIRST[0]["features"]}]}
+        with requests.Session() as http:
+            while not self.stop.is_set():
+                r = http.post(f"{self.d.url}/v2/models/m/infer", json=body, timeout=30)
+                self.seen.append((r.status_code, r.json().get("parameters", {})
+                                  .get("clean_constituents")))
+
+    def end(self):
+        self.stop.set()
+        self.thread.join(30)
+        return set(self.seen)
+
+
+def test_it_is_served_without_a_gap(grown, gate, of_all):
+    d = grown(*gate.options)
+    before = d.model("m")
+    gate.shut()
+    watch = Watch(d)
+    job = ask(d)
+    moved(d)
+    m = d.model("m")
+    assert m["state"] == "training" and m["degraded_constituents"] == 0
+    assert (m["served_hash"], m["generation"]) == (before["served_hash"], before["generation"])
+    assert {s["served_from_slice"] for s in shards(d)} == {TOP - 1}
+    gate.open()
+    ended(d, job)
+    assert watch.end() == {(200, SHARDS)} and len(watch.seen) > 20
+    assert served(d) == of_all
+
+
+def test_an_erasure_takes_what_stands_out_of_service_before_its_answer(make_daemon, grown, gate):
+    d = grown(*gate.options)
+    stood = {s["shard"]: s["slices"][TOP - 2]["checkpoint_hash"] for s in shards(d)}
+    gate.shut()
+    job = ask(d)
+    moved(d)
+    who = persons("second", 4)
+    (preview,) = d.ok("POST", "/v1/erasures?dry_run=true", {"subjects": who})["affected"]
+    e = d.erase(wait=False, subjects=who)
+    (a,) = e["affected"]
+    assert a["slice"] <= SLICES and a["served_from_slice"] == 0, a
+    assert preview.items() <= a.items()
+    m = d.model("m")
+    assert (m["clean_constituents"], m["degraded_constituents"]) == (SHARDS - 1, 1)
+    assert [s["served_from_slice"] for s in shards(d)].count(0) == 1
+    wait("its scrub", lambda: d.ok("GET", f"/v1/erasures/{e['id']}")["scrubbed_at"])
+    assert not (d.data_dir / f"models/m/shard-{a['shard']:03}/slice-{TOP - 1:03}.ckpt").exists()
+    no_row_of(d, [r for r in ALL if r["subject"] in who])
+    d.restart()
+    assert d.model("m")["clean_constituents"] == SHARDS - 1
+    gate.open()
+    ended(d, job)
+    d.wait_erasure(e["id"])
+    assert served(d) == trained_once(make_daemon, d, without(ALL, who))
+    envelope = d.ok("GET", f"/v1/erasures/{e['id']}/certificate")
+    (c,) = json.loads(base64.b64decode(envelope["payload"]))["predicate"]["constituents"]
+    assert c["before"] == {"slices": TOP - 1, "sha256": stood[a["shard"]]}
+    assert c["checkpoints_destroyed"]["digests"] == [stood[a["shard"]]]
+    assert c["after"]["slices"] == SLICES and c["slice"] == a["slice"]
+    (recall,) = d.ok("GET", "/v1/models/m/recalls")["items"]
+    assert recall["erasure"] == e["id"]
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_a_restart_in_its_middle_goes_on(grown, gate, of_all, how):
+    d = grown(*gate.options)
+    before = d.model("m")["served_hash"]
+    gate.shut()
+    job = ask(d)
+    if how == "stop":
+        moved(d)
+    getattr(d, how)()
+    d.http = requests.Session()
+    d.start()
+    m = d.model("m")
+    assert (m["served_hash"], m["clean_constituents"]) == (before, SHARDS), "what stood is served"
+    gate.open()
+    ended(d, job)
+    check_layout(d, ALL)
+    assert served(d) == of_all
+
+
+# --- what else may come ---
+
+def test_what_it_refuses_and_what_it_is_refused_beside(make_daemon, gate):
+    d = make_daemon(*gate.options)
+    assert d.post("/v1/models/m/compact").status_code == 404
+    d.create(**MODEL)
+    d.load("m", FIRST)
+
+    def refused(what, why):
+        r = d.post(f"/v1/models/m/{what}")
+        assert r.status_code == 409 and why in r.json()["detail"], r.text
+
+    refused("compact", "never trained")
+    d.train("m")
+    nothing = d.compact("m")
+    assert nothing["result"] == {"shards": 0, "slices_removed": 0, "records_moved": 0}
+    assert not entries(d, "model.compacted") and len(entries(d, "compaction.requested")) == 1
+    d.load("m", SECOND)
+    gate.shut()
+    training = d.ok("POST", "/v1/models/m/train", status=202)
+    refused("compact", "under way")
+    gate.open()
+    d.wait_job(training["id"])
+    assert d.post("/v1/models/m/compact", {"shards": [0]}).status_code == 422
+    gate.shut()
+    key = {"Idempotency-Key": "once"}
+    r = d.post("/v1/models/m/compact", headers=key)
+    job = r.json()
+    assert r.status_code == 202 and r.headers["Location"] == f"/v1/jobs/{job['id']}"
+    again = d.post("/v1/models/m/compact", headers=key)
+    assert again.json()["id"] == job["id"] and again.headers["Idempotency-Replayed"] == "true"
+    refused("compact", "under way")
+    refused("train", "under way")
+    moved(d)
+    refused("verify", "no clean checkpoint")
+    gate.open()
+    ended(d, job)
+    assert served(d) == trained_once(make_daemon, d, FIRST + SECOND)
+
+
+def test_uploads_go_on(make_daemon, grown, gate, of_all):
+    """What comes after its shard's records were moved waits for a training, as ever."""
+    d = grown(*gate.options)
+    gate.shut()
+    job = ask(d)
+    moved(d)
+    half = len(NEW) // 2
+    d.load("m", NEW[:half])
+    d.load("m", NEW[half:], atomic="true")
+    gate.open()
+    ended(d, job)
+    d.restart()
+    assert served(d) == of_all
+    d.erase(subjects=persons("new", 2))
+    d.train("m")
+    assert served(d) == trained_once(make_daemon, d, ALL, without(NEW, persons("new", 2)))
+
+
+def test_an_atomic_upload_that_is_on_its_way_is_waited_for(grown, of_all):
+    d = grown()
+    go = threading.Event()
+
+    def body():
+        yield (json.dumps({**NEW[0], "id": "new"}) + "\n").encode() * 3000
+        assert go.wait(20)
+        yield b"x\n"
+
+    def send():
+        r = requests.post(f"{d.url}/v1/models/m/records?atomic=true", data=body(), timeout=30,
+                          headers={"Content-Type": "application/x-ndjson"})
+        assert r.status_code in (400, 422), r.text
+
+    def begun():
+        r = d.request("POST", "/v1/models/m/records", data=json.dumps(FIRST[0]).encode(),
+                      headers={"Content-Type": "application/x-ndjson"})
+        return r.status_code == 409
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        wait("a staged upload", begun)
+        r = d.post("/v1/models/m/compact")
+        assert r.status_code == 409 and "atomic upload" in r.json()["detail"], r.text
+    finally:
+        go.set()
+        sender.join(20)
+    job = wait("its end", lambda: (r := d.post("/v1/models/m/compact")).status_code == 202 and r.json())
+    ended(d, job)
+    assert served(d) == of_all
+
+
+def test_a_model_is_deleted_in_its_middle(grown, gate):
+    d = grown(*gate.options)
+    gate.shut()
+    job = ask(d)
+    assert d.delete("/v1/models/m").status_code == 204
+    assert d.wait_job(job["id"])["state"] == "cancelled"
+    gate.open()
+    assert not (d.data_dir / "models/m").exists()
+    scan_clean(d, ALL)
+    d.create(**MODEL)  # the same name again
+    d.load("m", FIRST)
+    d.train("m")
+    assert d.compact("m")["result"]["shards"] == 0
+
+
+def test_a_backup_of_its_middle_is_a_model_that_goes_on(make_daemon, grown, gate, of_all, tmp_path):
+    backups = tmp_path / "backups"
+    d = grown(*gate.options, "--backup-dir", str(backups))
+    gate.shut()
+    job = ask(d)
+    moved(d)
+    backup = d.ok("POST", "/v1/backups", {"directory": "b", "with_keys": True}, status=202)
+    assert d.wait_job(backup["id"])["state"] == "succeeded"
+    gate.open()
+    d.kill()
+    subprocess.run([str(BIN / "unlearnctl"), "restore", str(backups / "b"), "--data-dir",
+                    str(tmp_path / "restored")], check=True, capture_output=True, timeout=60)
+    twin = make_daemon(*gate.options, data_dir=tmp_path / "restored")
+    assert twin.model("m")["clean_constituents"] == SHARDS
+    ended(twin, job)
+    assert served(twin) == of_all
+    check_layout(twin, ALL)
+
+
+def test_an_erasure_under_hold_is_executed_in_it(make_daemon, grown, gate):
+    d = grown(*gate.options)
+    who = persons("second", 7)
+    e = d.ok("POST", "/v1/erasures", {"subjects": who, "hold": True}, status=202)
+    gate.shut()
+    job = ask(d)
+    moved(d)
+    d.ok("POST", f"/v1/erasures/{e['id']}/release", status=202)
+    gate.open()
+    ended(d, job)
+    d.wait_erasure(e["id"])
+    assert served(d) == trained_once(make_daemon, d, without(ALL, who))
+
+
+def test_damaged_rows_are_said_and_nothing_is_lost(grown, of_all):
+    d = grown()
+    path = sorted((d.data_dir / "models/m").rglob(f"slice-{TOP:03}.rows"))[0]
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    job = d.wait_job(ask(d)["id"])
+    assert job["state"] == "failed" and "damaged rows" in job["error"], job
+    assert len(entries(d, "model.compaction_failed")) == 1
+    m = d.model("m")
+    assert (m["state"], m["clean_constituents"]) == ("degraded", SHARDS)
+    assert d.infer("m", [FIRST[0]["features"]]).status_code == 200
+    d.stop()
+    path.write_bytes(whole)  # as it was: nothing of the slice had been moved
+    d.start()
+    r = d.post("/v1/models/m/train")
+    assert r.status_code == 409 and "compaction" in r.json()["detail"], r.text
+    d.compact("m")
+    assert served(d) == of_all
