@@ -24,10 +24,10 @@ SAMPLE = 3  # of the calls of a kind, where not all are tried
 
 def scenario(w):
     """The life of a model: every acknowledgement is noted, whatever has to be tried again."""
-    records = w.fresh(12)
+    records, late = w.fresh(12), w.fresh(6)
     insist(w, w.create, (201, 409))
 
-    def upload():
+    def upload(records):
         known = [r for r in records if w.record_held(r["id"])]
         assert len(known) in (0, len(records)), "half of an upload"
         if known:  # the answer was lost, the upload was not
@@ -36,7 +36,7 @@ def scenario(w):
             return 200
         return w.upload(records)
 
-    insist(w, upload, (200,))
+    insist(w, lambda: upload(records), (200,))
     insist(w, lambda: w.daemon.post(f"/v1/models/{w.name}/train"), (202, 409))
     insist(w, lambda: 200 if w.settled() else 503, (200,))
     insist(w, lambda: w.erase(records[0]["subject"]), (202,))
@@ -44,6 +44,11 @@ def scenario(w):
         if id in w.held:
             w.erased[id] = w.held.pop(id)
     insist(w, lambda: 200 if w.settled() and not w.left_on_disk() else 503, (200,))
+    insist(w, lambda: upload(late), (200,))
+    insist(w, lambda: w.daemon.post(f"/v1/models/{w.name}/compact",
+                                    headers={"Idempotency-Key": "compact"}), (202,))
+    insist(w, lambda: 200 if w.settled() and not w.left_on_disk() else 503, (200,))
+    insist(w, lambda: 200 if not list(w.daemon.data_dir.rglob("slice-003.*")) else 503, (200,))
     w.faults.off()
     insist(w, w.ready, (200,))
     w.check()
