@@ -573,6 +573,8 @@ class LargeStory(Story):
     """One person with thousands of records, a refused upload of as many and a model of as many: what
     is done in bounded steps, of which each may be the last one before a crash."""
     MARKS = {"erased": [1234.5, -77.25], "refused": [4321.5, -99.75], "deleted": [3142.5, -55.125]}
+    UPLOAD_OF_THOSE_WHO_STAY = 6  # the step's number
+    STAYS = crowd("stays", MANY // 3)  # comes after the first training
 
     def __init__(self, daemon, never=False):
         super().__init__(daemon)
@@ -580,7 +582,7 @@ class LargeStory(Story):
         self.id = None
         self.steps = [
             lambda: self.create("m"),
-            lambda: self.upload("m", PLAIN),
+            lambda: self.upload("m", PLAIN + self.STAYS),
             lambda: self.train("m", "first"),
         ] if never else [
             lambda: self.create("m"),
@@ -589,6 +591,8 @@ class LargeStory(Story):
             self.refused_upload,
             lambda: self.train("m", "first"),
             self.erase_the_person,
+            lambda: self.upload("m", self.STAYS),
+            self.compact,
             lambda: self.create("other"),
             lambda: self.upload("other", self.sent["deleted"]),
             self.delete,
@@ -614,6 +618,10 @@ class LargeStory(Story):
         self.id = r["id"]
         self.d.wait_erasure(self.id, 60)
 
+    def compact(self):
+        job = self.post("/v1/models/m/compact", {}, "compact", 202).json()["id"]
+        assert self.d.wait_job(job, 60)["state"] == "succeeded"
+
     def delete(self):
         r = self.d.delete("/v1/models/other")
         assert r.status_code in (204, 404), r.text
@@ -626,10 +634,13 @@ class LargeStory(Story):
         shards = self.d.ok("GET", "/v1/models/m/shards")["shards"]
         live = sum(s["live"] for shard in shards for s in shard["slices"])
         assert live == self.d.model("m")["records"] and live <= len(PLAIN) + MANY, live
+        if self.at > self.UPLOAD_OF_THOSE_WHO_STAY:
+            assert live == len(PLAIN + self.STAYS)
+            assert all(self.holds(r["id"]) for r in self.STAYS[::100])
         assert all(self.holds(r["id"]) for r in PLAIN) or self.at == 1
         there = {self.holds(r["id"]) for r in self.sent["erased"][::500]}
         if self.id is not None:
-            assert there == {False} and live == len(PLAIN)
+            assert there == {False} and len(PLAIN) <= live <= len(PLAIN + self.STAYS)
             check_rolled_back(self.d, self.d.ok("GET", f"/v1/erasures/{self.id}"))
         elif self.at > 2:
             assert len(there) == 1, "half of the person is left"

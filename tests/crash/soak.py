@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """soak.py [--seconds N] [--seed S]: SIGKILL of the daemon or of a worker at random moments, under a
-mixed load of uploads, erasures, predictions and retrains from several clients. Every promise is
+mixed load of uploads, erasures, predictions, retrains and compactions from several clients. Every promise is
 checked after each restart. A chapter is one model: after a dozen kills everything settles, the
 model must be, to the bit, the one that never saw the erased, and it is deleted, so that a soak of
 a day needs no more room than one of a minute. The seed is printed, and repeats a run up to what
@@ -120,9 +120,11 @@ class Chapter(World):
         session = requests.Session()
         while not self.stop.wait(dice.uniform(0, 0.4)):
             try:
-                r = session.post(f"{self.daemon.url}/v1/models/{self.name}/train", timeout=60)
+                what = dice.choice(["train", "train", "compact"])
+                r = session.post(f"{self.daemon.url}/v1/models/{self.name}/{what}", timeout=60)
             except LOST:
                 return
+            self.soak.count["compactions"] += what == "compact" and r.status_code == 202
             # 409: another one is under way, or an atomic upload is, or nothing is loaded yet
             assert r.status_code in (202, 409), r.text
 
@@ -226,7 +228,7 @@ class Soak:
     def __init__(self, seed, folder):
         self.seed = seed
         self.count = {"daemon kills": 0, "worker kills": 0, "chapters": 0, "records": 0,
-                      "erasures": 0, "predictions": 0}
+                      "erasures": 0, "predictions": 0, "compactions": 0}
         self.failures = []
         self.daemon = Daemon(folder, *OPTIONS)
 

@@ -40,7 +40,8 @@ DEBRIS = ["unlearnd/upload.rows_written:1", "unlearnd/staged.promoted:1",
 RECOVERY = ("unlearnd/recover.", "unlearnd/trim.", "unlearnd/scrub_file.", "unlearnd/staged.",
             "unlearnd/delete.")
 # What is done in bounded steps where it is large.
-LARGE = ("unlearnd/scrub.", "unlearnd/staged.", "unlearnd/delete.", "unlearnd/upload.")
+LARGE = ("unlearnd/scrub.", "unlearnd/staged.", "unlearnd/delete.", "unlearnd/upload.",
+         "unlearnd/compact.")
 
 
 def points_of(program):
