@@ -20,7 +20,7 @@
 enum {
         STEP_ROWS = 512,
         STEP_BYTES = 4 << 20,
-        STEP_US = 20000, /* of the index; the writer's 50 ms hold a sync too */
+        STEP_US = 10000, /* of the index; the writer's 50 ms hold a sync too */
 };
 
 struct target {
