@@ -18,6 +18,7 @@
  *
  * Between any two steps the index says where every record stands, and rows of it elsewhere are
  * overwritten before the next step: see compact_pass.c. No run starts while records move. */
+#include "daemon/compact.h"
 #include "daemon/state.h"
 
 #include "lib/sisa/placement.h"

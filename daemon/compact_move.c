@@ -8,19 +8,21 @@
  * among their own, which go to the last appended slice; then every appended one, the last of those
  * and the open one included, whose rows go where placement.h puts them. So each configured slice
  * ends with live rows alone, and no row is ever written over another. */
+#include "daemon/compact.h"
 #include "daemon/state.h"
 
 #include "lib/sisa/job.h"
 #include "lib/sisa/placement.h"
 #include "lib/util/crash_point.h"
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
         STEP_ROWS = 512,
-        STEP_BYTES = 4 << 20,
-        STEP_US = 10000, /* of the index; the writer's 50 ms hold a sync too */
+        STEP_BYTES = 4 << 20, /* over the widest row */
+        STEP_US = 10000,      /* of the index; the writer's 50 ms hold a sync too */
 };
 
 struct target {
@@ -40,7 +42,8 @@ struct step {
         struct compaction *c;
         struct slice_row source;
         uint32_t width;                        /* bytes of a row */
-        uint8_t *rows;                         /* [STEP_ROWS, width] that are moved */
+        uint32_t most;                         /* rows of the step */
+        uint8_t *rows;                         /* [most, width] that are moved */
         uint32_t home[STEP_ROWS];              /* the target of each */
         uint32_t count;                        /* of them */
         struct target targets[SLICES_MAX + 1]; /* by slice; 0: the last appended one */
@@ -156,14 +159,12 @@ static int take_row(struct step *st, uint32_t at, const uint8_t *row)
 
 static int take_rows(struct step *st)
 {
-        uint32_t most = STEP_BYTES / st->width < 1 ? 1 : STEP_BYTES / st->width;
         uint64_t began = mono_us();
         struct rowfile *f = NULL;
         uint8_t *row = malloc(st->width);
         int err = row == NULL ? ul_fail(st->e, UL_NOMEM, "no memory for rows")
                               : open_rows(st, st->c->source, false, &f);
-        most = most < STEP_ROWS ? most : STEP_ROWS;
-        for (uint32_t i = 0; i < most && err == 0 && st->c->moved < st->source.rows; i++) {
+        for (uint32_t i = 0; i < st->most && err == 0 && st->c->moved < st->source.rows; i++) {
                 if (i > 0 && mono_us() - began > STEP_US)
                         break;
                 err = rowfile_read(f, st->c->moved, row, st->e);
@@ -234,7 +235,9 @@ static int move_rows(struct step *st)
 {
         int err = 0;
         st->width = row_bytes(&st->m->encoding.e.shape);
-        st->rows = malloc((size_t)STEP_ROWS * st->width);
+        st->most = STEP_BYTES / st->width < STEP_ROWS ? STEP_BYTES / st->width : STEP_ROWS;
+        assert(st->most > 0);
+        st->rows = malloc((size_t)st->most * st->width);
         if (st->rows == NULL)
                 return ul_fail(st->e, UL_NOMEM, "no memory for rows");
         err = take_rows(st);

@@ -7,6 +7,7 @@
  *
  * Not more shards than there are workers are under way at once: each is without its chain of
  * checkpoints from its turn on, and an erasure in it then leaves nothing of it to be served. */
+#include "daemon/compact.h"
 #include "daemon/loop.h"
 
 #include "lib/sisa/job.h"

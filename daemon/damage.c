@@ -6,6 +6,7 @@
  * stay served, but nothing is trained from those rows until they are restored, or erased. That is
  * known in memory alone: whoever reads rows finds the damage again, at the next start too. Rows
  * that an erasure overwrites may be the damaged ones, so the shard gets another try after it. */
+#include "daemon/compact.h"
 #include "daemon/state.h"
 
 #include "lib/sisa/job.h"

@@ -3,6 +3,7 @@
  * workers end, its files are overwritten and unlinked, and its index is removed in bounded steps.
  * Erasures that waited for it are complete with that: nothing is left to retrain. A crash in
  * between goes on at the next start. */
+#include "daemon/compact.h"
 #include "daemon/loop.h"
 
 #include "lib/util/crash_point.h"

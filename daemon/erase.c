@@ -2,6 +2,7 @@
  * erase.c: one erasure, from the request to the answer: idempotency, index, rollback and audit in
  * one transaction (invariants 4 and 6). The writer publishes the rolled-back snapshot between the
  * commit and `done`, so whoever is told "forgotten" is told the truth. */
+#include "daemon/compact.h"
 #include "daemon/state.h"
 #include "lib/util/crash_point.h"
 

@@ -3,6 +3,7 @@
  * subject is forgotten by its subject entry alone, whatever number of records it has; its index
  * entries go in bounded steps with the scrub (DESIGN.md, Corners). The dry run takes the same path
  * and writes nothing. It knows nothing of checkpoints: erase.c rolls back. */
+#include "daemon/compact.h"
 #include "daemon/state.h"
 
 #include "lib/util/log.h"

@@ -33,9 +33,9 @@ struct event_watch {
 /* What scope `erase` may know: what became of people's data, not what operators did. */
 static bool public_type(const char *type, size_t len)
 {
-        static const char *const prefixes[] = {"erasure.",   "shard.",   "model.",
-                                               "training.",  "records.", "verification.",
-                                               "checkpoint."};
+        static const char *const prefixes[] = {"erasure.",    "shard.",     "model.",
+                                               "training.",   "records.",   "verification.",
+                                               "compaction.", "checkpoint."};
         for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++) {
                 size_t n = strlen(prefixes[i]);
                 if (len > n && memcmp(type, prefixes[i], n) == 0)

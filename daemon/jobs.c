@@ -2,6 +2,7 @@
  * jobs.c: the jobs that clients ask for: a training freezes the open slices and marks shards dirty;
  * a compaction marks those whose records have to move; a verification is handed to the loop. What
  * runs do with it is train.c's, what becomes of a shard's records compact.c's. */
+#include "daemon/compact.h"
 #include "daemon/state.h"
 
 #include "lib/util/crash_point.h"

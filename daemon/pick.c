@@ -2,6 +2,7 @@
  * pick.c: asks schedule.c which dirty shards are trained now, and carries it out: from the store
  * and the runs under way to its items, and from its answer to runs started and stopped. It decides
  * nothing. */
+#include "daemon/compact.h"
 #include "daemon/loop.h"
 #include "daemon/schedule.h"
 

@@ -5,6 +5,7 @@
  * harmless. Checkpoints wait until the superseded run of their shard has ended, so that its scratch
  * folder is gone too before anybody says "scrubbed". What cannot be overwritten keeps nothing else
  * on the disk: passes go on past it, and come back to it in the next round. */
+#include "daemon/compact.h"
 #include "daemon/loop.h"
 
 #include "lib/sisa/job.h"

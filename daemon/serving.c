@@ -3,6 +3,7 @@
  * clean checkpoint, or from one that stands while it is compacted; one that holds no record is left
  * out. Where a checkpoint cannot be read or
  * memory runs out, the constituent is left out, never served stale (invariant 4). */
+#include "daemon/compact.h"
 #include "daemon/state.h"
 
 #include "lib/checkpoint/checkpoint.h"

@@ -7,6 +7,7 @@
  * The fence (invariant 4): a run remembers the shard's fence; every erasure that touches the shard
  * raises it and lowers `touched`. A run that ends under another fence may publish only checkpoints
  * below `touched`: those the erasures did not reach. */
+#include "daemon/compact.h"
 #include "daemon/state.h"
 
 #include "lib/checkpoint/checkpoint.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * views.c: from rows of the store to what the API shows. Everything that can be derived is derived
  * here (overdue, degraded, served_from_slice), not stored. */
+#include "daemon/compact.h"
 #include "daemon/state.h"
 
 #include <stdio.h>
