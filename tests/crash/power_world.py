@@ -154,10 +154,10 @@ class Client:
         self.mark("told", what, ids)
         self.head()
 
-    def ask_training(self):
+    def ask_training(self, what="train"):
         self.trainings += 1
         self.mark("asked", "training", self.trainings)
-        r = self.daemon.post("/v1/models/tiny/train")
+        r = self.daemon.post(f"/v1/models/tiny/{what}")
         assert r.status_code in (202, 409), r.text
         # 409: asked before a crash, without an answer; it goes on
         job = r.json()["id"] if r.ok else self.daemon.ok("GET", "/v1/jobs")["items"][0]["id"]
@@ -263,8 +263,8 @@ class Life:
 
 
 class Scenario(Life):
-    """A whole life: uploads, trainings, erasures before, after and during one, a deletion, a clean
-    stop. Hashes that this life has not seen at rest are those of another daemon that never saw the
+    """A whole life: uploads, trainings, erasures before, after and during one, a compaction (which
+    counts as a training) with an erasure, a deletion, a clean stop. Hashes that this life has not seen at rest are those of another daemon that never saw the
     erased (invariant 2), `never`."""
 
     def __init__(self, folder):
@@ -299,13 +299,23 @@ class Scenario(Life):
         c.erase("m1")
         c.await_training(job)
         self.learn(3, "p0", "p1", "n2", "m1")
+        c.phase("compaction")
+        c.traces("a1")
+        job = c.ask_training("compact")
+        c.erase("a1")
+        c.await_training(job)
+        self.learn(4, "p0", "p1", "n2", "m1", "a1")
         c.phase("deletion")
         c.create(OTHER)
         c.load(DELETED, model="other")
         c.delete("other")
         daemon.stop()
         self.end()
-        self.never = self.hashes_without({"p0", "p1", "n2", "m1"})
+        four = {"p0", "p1", "n2", "m1"}
+        self.never = self.hashes_without(four)
+        self.hashes[4, frozenset(four)] = self.compacted_without(four)
+        self.never[4] = self.compacted_without(four | {"a1"})
+        self.hashes[3, frozenset(four | {"a1"})] = self.hashes_without(four | {"a1"})[3]
         self.hashes[3, frozenset(["p0", "p1", "n2"])] = self.hashes_without({"p0", "p1", "n2"})[3]
         self.hashes[0, frozenset(["p0"])] = None
 
@@ -314,7 +324,15 @@ class Scenario(Life):
 
     def hashes_without(self, people):
         """{number of trainings: hash} of a daemon with the same keys that never saw these people."""
-        def load(*batches):
+        first, second, third = self.trained_without(people, (PLAIN, ATOMIC), (LATER,), (LAST,))
+        return {1: first, 2: second, 3: third}
+
+    def compacted_without(self, people):
+        return self.trained_without(people, (PLAIN, ATOMIC, LATER, LAST))[0]
+
+    def trained_without(self, people, *loads):
+        """The hash after each of these loads."""
+        def load(batches):
             daemon.load("tiny", [r for b in batches for r in b if r["subject"] not in people])
             daemon.train("tiny")
             return hash_of(daemon)
@@ -324,7 +342,7 @@ class Scenario(Life):
             daemon = Daemon(data, *OPTIONS)
             try:
                 daemon.create(**CONFIG)
-                return {1: load(PLAIN, ATOMIC), 2: load(LATER), 3: load(LAST)}
+                return [load(batches) for batches in loads]
             finally:
                 daemon.kill()
 

@@ -22,7 +22,7 @@ from figures import figure
 SEED = int(os.environ.get("UNLEARND_POWER_SEED", random.SystemRandom().randrange(1 << 32)))
 STATES = os.environ.get("UNLEARND_POWER_STATES", "300")
 AFTER_A_KILL = 3 if STATES != "all" else 100
-PHASES = ["start", "upload", "training", "erasure", "growth", "race", "deletion"]
+PHASES = ["start", "upload", "training", "erasure", "growth", "race", "compaction", "deletion"]
 
 
 @pytest.fixture(scope="module")
@@ -128,12 +128,13 @@ def test_the_replay_of_everything_is_the_data_directory_byte_for_byte(scenario):
 
 
 def test_the_recorded_model_is_that_of_a_daemon_that_never_saw_the_erased(scenario):
-    erased = ["p0", "p1", "n2", "m1"]
+    erased = ["p0", "p1", "n2", "m1", "a1"]
     assert scenario.never == {1: scenario.hashes[1, frozenset(erased[:2])],
                               2: scenario.hashes[2, frozenset(erased[:3])],
-                              3: scenario.hashes[3, frozenset(erased)]}
+                              3: scenario.hashes[3, frozenset(erased[:4])],
+                              4: scenario.hashes[4, frozenset(erased)]}
     hashes = [h for h in scenario.hashes.values() if h is not None]
-    assert len(set(hashes)) == len(hashes) == 6, "the check can tell them apart"
+    assert len(set(hashes)) == len(hashes) == 9, "the check can tell them apart"
 
 
 @pytest.mark.parametrize("phase", PHASES)
