@@ -51,9 +51,11 @@ int view_served_from(struct txn *t, uint32_t model, uint32_t shard, uint32_t *sl
         int err = t_shard_get(t, model, shard, &row);
         if (err == 0)
                 err = compaction_get(t, model, shard, &c);
-        uint32_t from = err == 0 && c.standing != 0 ? c.standing : row.clean;
-        if (err != 0 || from == 0)
+        if (err != 0)
                 return err;
+        uint32_t from = c.standing != 0 ? c.standing : row.clean;
+        if (from == 0)
+                return 0;
         err = t_slice_get(t, model, shard, from, &srow);
         if (err == 0 && srow.has_checkpoint && srow.records > 0)
                 *slice = from;
