@@ -39,8 +39,8 @@ enum table {
         TABLE_IDEMPOTENCY,       /* keyed hash -> row */
         TABLE_IDEMPOTENCY_UNTIL, /* expiry, keyed hash -> nothing */
         TABLE_AUDIT_LEAVES,      /* index -> entry */
-        TABLE_AUDIT_NODES,       /* level, index -> hash */
-        TABLE_AUDIT_INDEX,       /* kind, value, index -> nothing */
+        TABLE_AUDIT_NODES,       /* level and index, as completed -> hash: see t_audit.c */
+        TABLE_AUDIT_INDEX,       /* era, kind, value, index in it -> nothing */
         TABLE_UPLOADS,           /* upload -> row */
         TABLE_LIFTS,             /* ulid -> row, the suppressions that it took away */
         TABLE_HELD,              /* ulid -> what the erasure asks for while it is held */
@@ -61,7 +61,7 @@ enum table {
 };
 
 enum { DB_KEY_MAX = 511 }; /* LMDB's own */
-enum { DB_TAG_BYTES = 8, DB_SCHEMA_VERSION = 3 };
+enum { DB_TAG_BYTES = 8, DB_SCHEMA_VERSION = 4 };
 /* Keys of TABLE_META. */
 #define DB_SCHEMA "schema"
 #define DB_COMMIT "commit"

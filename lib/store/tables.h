@@ -339,7 +339,7 @@ int t_audit_index_put(struct txn *t, uint8_t kind, const uint8_t value[16], uint
 /* 0: the leaf is indexed under it; UL_NOT_FOUND. */
 int t_audit_index_has(struct txn *t, uint8_t kind, const uint8_t value[16], uint64_t index);
 typedef int (*t_audit_index_fn)(void *arg, uint64_t index);
-/* Ascending from `from`, or descending from it. */
+/* Ascending from `from`, or descending from it. One lookup for each 262,144 entries of the log. */
 int t_audit_index_each(struct txn *t, uint8_t kind, const uint8_t value[16], uint64_t from,
                        bool descending, t_audit_index_fn fn, void *arg);
 
@@ -445,7 +445,7 @@ int t_callback_get(struct txn *t, const uint8_t erasure[ULID_BYTES],
 int t_callback_del(struct txn *t, const uint8_t erasure[ULID_BYTES]);
 /* Removes keys of leaves before `below`, of the `max` keys after `after` (NULL: the first ones);
  * last: the last one seen, where *left says that there are more. */
-enum { AUDIT_INDEX_KEY_BYTES = 1 + 16 + 8 };
+enum { AUDIT_INDEX_KEY_BYTES = 6 + 1 + 16 + 3 };
 int t_audit_index_prune(struct txn *t, uint64_t below, uint32_t max,
                         const uint8_t after[AUDIT_INDEX_KEY_BYTES],
                         uint8_t last[AUDIT_INDEX_KEY_BYTES], bool *left);

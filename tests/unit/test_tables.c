@@ -429,7 +429,7 @@ static const struct {
         {TABLE_IDEMPOTENCY, 32,
          "\0\0\0\0\0\0\0\1\xee\xee\xee\xee\xee\xee\xee\xee\xee\xee\xee\xee\xee\xee\xee\xee\xee\xee"
          "\xee\xee\xee\xee\xee\xee"},
-        {TABLE_AUDIT_NODES, 12, "\0\0\0\1\0\0\0\0\0\0\0\1"},
+        {TABLE_AUDIT_NODES, 10, "\xff\0\0\0\0\0\0\0\4\1"},
         {TABLE_UPLOADS, 4, "\0\0\0\1"},
 };
 
