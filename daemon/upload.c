@@ -406,14 +406,22 @@ struct trimming {
         struct errinfo *e;
 };
 
+/* A file without a committed row may be cut short by a crash in its removal (compact_pass.c). */
+static int trim_to_nothing(struct model *m, uint32_t shard, uint32_t slice, struct errinfo *e)
+{
+        char path[PATH_SIZE];
+        int err = rows_path(path, m->root, shard, slice, e);
+        return err == 0 ? scrub_and_unlink(path, e) : err;
+}
+
 static int trim_slice(void *arg, uint32_t shard, uint32_t slice, const struct slice_row *row)
 {
         struct trimming *tr = arg;
         struct rowfile *f = NULL;
         uint32_t rows = row->rows + (tr->keep_staged ? row->staged : 0);
+        if (rows == 0)
+                return trim_to_nothing(tr->m, shard, slice, tr->e);
         int err = rows_open_to_erase(tr->m, shard, slice, &f, NULL, tr->e);
-        if (err == UL_NOT_FOUND && rows == 0)
-                return 0;
         if (err == 0)
                 err = rowfile_trim(f, rows, tr->e);
         if (f != NULL)

@@ -524,6 +524,38 @@ def test_a_backup_of_its_middle_is_a_model_that_goes_on(make_daemon, grown, gate
     check_layout(twin, ALL)
 
 
+def test_backups_beside_it_never_lack_what_they_know(make_daemon, gate, tmp_path):
+    """Where only the open slice is taken back, what stands is replaced in its own place."""
+    backups = tmp_path / "backups"
+    d = make_daemon(*gate.options, "--backup-dir", str(backups))
+    d.create(**MODEL)
+    d.load("m", FIRST)
+    d.train("m")
+    d.load("m", SECOND)
+    gate.shut()
+    job = ask(d)
+    moved(d)
+    assert {s["served_from_slice"] for s in shards(d)} == {SLICES}
+    gate.open()
+    made = 0
+    while made < 4 or d.ok("GET", f"/v1/jobs/{job['id']}")["state"] == "running":
+        backup = d.ok("POST", "/v1/backups", {"directory": f"b{made}", "with_keys": True}, status=202)
+        assert d.wait_job(backup["id"])["state"] == "succeeded"
+        made += 1
+    ended(d, job)
+    expected = trained_once(make_daemon, d, FIRST + SECOND)
+    assert served(d) == expected
+    for i in range(2):
+        folder = tmp_path / f"restored{i}"
+        subprocess.run([str(BIN / "unlearnctl"), "restore", str(backups / f"b{i}"), "--data-dir",
+                        str(folder)], check=True, capture_output=True, timeout=60)
+        twin = make_daemon(*gate.options, data_dir=folder)
+        assert twin.model("m")["clean_constituents"] == SHARDS
+        ended(twin, job)
+        assert served(twin) == expected
+        assert not [x for x in twin.log if "unreadable" in x]
+
+
 def test_an_erasure_under_hold_is_executed_in_it(make_daemon, grown, gate):
     d = grown(*gate.options)
     who = persons("second", 7)
