@@ -12,26 +12,41 @@ from pathlib import Path
 
 import rig
 
-ENTRIES, ENTRIES_FULL, STEPS = 500_000, 10_000_000, 5
+SMALLEST, ENTRIES, ENTRIES_FULL = 10_000, 1_000_000, 10_000_000
+GROWTH_SECONDS = 3600  # on a machine that has other things to do as well
 ERASURES, LOG_SIZE = 1000, 100_000
 GOPATH = Path("/usr/share/gocode")  # where Debian keeps Go libraries
 
 
+def sizes_to(entries):
+    """A decade each."""
+    sizes = [SMALLEST]
+    while sizes[-1] < entries:
+        sizes.append(min(10 * sizes[-1], entries))
+    return sizes
+
+
 def growth(table, bin_dir, full):
     entries = ENTRIES_FULL if full else ENTRIES
-    table.group(f"{entries:,} entries, durable, signed and indexed in groups of 512, then 2,000 proofs of each kind")
+    table.group(f"to {entries:,} entries, durable, signed and indexed in groups of 512; at each size 2,000 proofs of a kind")
     folder = tempfile.mkdtemp(prefix="unlearnd-bench-log-")
     try:
-        lines = rig.run_tool(bin_dir, "log", folder, entries, STEPS).splitlines()
+        lines = rig.run_tool(bin_dir, "log", folder, *sizes_to(entries), seconds=GROWTH_SECONDS).splitlines()
     finally:
         shutil.rmtree(folder)
     steps = [json.loads(line) for line in lines]
-    first, last = steps[0], steps[-1]
-    for name, unit, key in (("appended", "entries/s", "append_per_s"),
-                            ("an entry appended, processor time", "us", "append_us"), ("inclusion proof", "us", "inclusion_us"),
+    for name, unit, key in (("an entry appended, processor time", "us", "append_us"),
+                            ("of that, in the program itself", "us", "append_user_us"),
+                            ("appended, by the clock", "entries/s", "append_per_s"),
+                            ("inclusion proof", "us", "inclusion_us"),
+                            ("inclusion proof, right after a start", "us", "inclusion_first_us"),
                             ("consistency proof", "us", "consistency_us"), ("full tile", "us", "tile_us")):
-        table.figure(f"{name}, at {last['size']:,}", unit, [last[key]],
-                     [(f"at {first['size']:,}", [first[key]])])
+        for before, step in zip([None, *steps], steps):
+            table.figure(f"{name}, {'to' if key.startswith('append') else 'at'} {step['size']:,}", unit, [step[key]],
+                         before and [(f"{before['size']:,}", [before[key]])])
+    last = steps[-1]
+    table.figure(f"an entry appended, the last tenth to {last['size']:,}", "us", [last["append_last_us"]],
+                 [(f"{steps[0]['size']:,}", [steps[0]["append_us"]])])
     table.figure("on disk", "bytes/entry", [last["bytes"] / last["size"]])
 
 

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import audit
+import export
 import rig
 import serving
 import training
@@ -20,7 +21,7 @@ import whole
 
 SECTIONS = {"training": training.run, "erasures": serving.erasures,
             "predictions": serving.predictions, "adult": whole.adult,
-            "digits": whole.digits_story, "purchase": whole.purchase, "audit": audit.run}
+            "digits": whole.digits_story, "purchase": whole.purchase, "audit": audit.run, "export": export.run}
 PACKAGES = ["libopenblas0-pthread", "liblmdb0", "libmicrohttpd12", "libuv1", "libsodium23"]
 
 
@@ -69,7 +70,7 @@ def main():
     p.add_argument("--only", default=",".join(SECTIONS), metavar="A,B",
                    help="sections: " + ", ".join(SECTIONS))
     p.add_argument("--full", action="store_true",
-                   help="purchase with all its rows and audit with 10 million entries (minutes)")
+                   help="purchase with all its rows, audit with 10 million entries, export with a million (minutes)")
     args = p.parse_args()
     chosen = [s for s in args.only.split(",") if s]
     unknown = [s for s in chosen if s not in SECTIONS]

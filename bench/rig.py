@@ -217,9 +217,9 @@ def http_load(bin_dir, port, path, *, connections, bodies=None, requests=0, ms=0
     return result
 
 
-def run_tool(bin_dir, *args):
+def run_tool(bin_dir, *args, seconds=300):
     r = subprocess.run([str(bin_dir / "bench" / args[0]), *map(str, args[1:])],
-                       capture_output=True, text=True, timeout=300)
+                       capture_output=True, text=True, timeout=seconds)
     if r.returncode != 0:
         raise RuntimeError(f"{args}: {r.stderr.strip()}")
     return r.stdout
