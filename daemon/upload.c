@@ -406,12 +406,26 @@ struct trimming {
         struct errinfo *e;
 };
 
-/* A file without a committed row may be cut short by a crash in its removal (compact_pass.c). */
+/* A file without a committed row may have been cut short by a crash in its removal
+ * (compact_pass.c): nothing of it is missing, and it goes. */
 static int trim_to_nothing(struct model *m, uint32_t shard, uint32_t slice, struct errinfo *e)
 {
         char path[PATH_SIZE];
+        struct rowfile *f = NULL;
+        const struct row_shape *shape = &m->encoding.e.shape;
         int err = rows_path(path, m->root, shard, slice, e);
-        return err == 0 ? scrub_and_unlink(path, e) : err;
+        if (err == 0)
+                err = rowfile_open(path, shape, shard, slice, false, &f, e);
+        bool whole = err == 0;
+        if (err == UL_CORRUPT) /* not that of another slice */
+                err = rowfile_open_to_erase(path, shape, shard, slice, &f, e);
+        if (whole)
+                err = rowfile_trim(f, 0, e);
+        else if (err == 0)
+                err = scrub_and_unlink(path, e);
+        if (f != NULL)
+                rowfile_close(&f);
+        return err == UL_NOT_FOUND ? 0 : err;
 }
 
 static int trim_slice(void *arg, uint32_t shard, uint32_t slice, const struct slice_row *row)
@@ -419,10 +433,9 @@ static int trim_slice(void *arg, uint32_t shard, uint32_t slice, const struct sl
         struct trimming *tr = arg;
         struct rowfile *f = NULL;
         uint32_t rows = row->rows + (tr->keep_staged ? row->staged : 0);
-        if (rows == 0)
-                return trim_to_nothing(tr->m, shard, slice, tr->e);
-        int err = rows_open_to_erase(tr->m, shard, slice, &f, NULL, tr->e);
-        if (err == 0)
+        int err = rows == 0 ? trim_to_nothing(tr->m, shard, slice, tr->e)
+                            : rows_open_to_erase(tr->m, shard, slice, &f, NULL, tr->e);
+        if (err == 0 && f != NULL)
                 err = rowfile_trim(f, rows, tr->e);
         if (f != NULL)
                 rowfile_close(&f);
