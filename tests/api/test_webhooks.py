@@ -43,7 +43,7 @@ def attempts(daemon, outcome):
     return metric(daemon, f'unlearnd_delivery_attempts_total{{outcome="{outcome}"}}')
 
 
-def wait(what, condition, seconds=20):
+def wait(what, condition, seconds=60):
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, f"still waiting for {what}"
