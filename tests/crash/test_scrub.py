@@ -219,16 +219,21 @@ def listens(daemon):
         return False
 
 
-def delete(daemon):
+def delete(daemon, passes):
     with pytest.raises(LOST):
         daemon.delete("/v1/models/m")
 
 
-def break_off_an_upload(daemon):
+def break_off_an_upload(daemon, passes):
+    """Killed when more is staged than one step takes back."""
+    batches = passes / "unlearnd.upload.committed"
+    before = batches.stat().st_size
+
     def body():
         for n in range(0, 12000, 1000):
             yield b"".join(json.dumps(row(100000 + k, f"p{k}")).encode() + b"\n"
                            for k in range(n, n + 1000))
+        wait("what is staged", lambda: batches.stat().st_size >= before + 3)
         daemon.process.kill()
         daemon.process.wait(30)
         yield b"\n"
@@ -248,7 +253,7 @@ def test_a_stop_does_not_wait_for_a_removal_that_the_next_start_goes_on_with(mak
                          env={**counts, "UNLEARND_CRASH_POINT": f"unlearnd/{point}"})
     daemon.create(**CONFIG)
     daemon.load("m", [row(n, f"p{n}") for n in range(12000)])
-    begin(daemon)
+    begin(daemon, passes)
     daemon.process.wait(30)
 
     held = Held(passes, point)
