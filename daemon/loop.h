@@ -46,6 +46,7 @@ struct cost {
 };
 
 struct deletion;
+struct hold_call;
 
 struct scheduler {
         /* set once */
@@ -71,14 +72,15 @@ struct scheduler {
         uint32_t abort_after;    /* uploads up to this one could not be removed... */
         uint64_t abort_again_us; /* ...and are not tried before */
         bool completing;
-        bool compacting;     /* a step of a compaction is at the writer */
-        uint64_t compact_us; /* not before */
-        bool noting;         /* a command of pending.c is at the writer */
-        bool scrub_failed;   /* at this look: something could not be overwritten */
-        bool pruning;        /* a command of retention.c is at the writer */
-        uint64_t prune_us;   /* not before */
-        bool probing;        /* a commit of probe.c is at the writer */
-        uint64_t probe_us;   /* not before */
+        bool compacting;        /* a step of a compaction is at the writer */
+        uint64_t compact_us;    /* not before */
+        bool noting;            /* a command of pending.c is at the writer */
+        bool scrub_failed;      /* at this look: something could not be overwritten */
+        bool pruning;           /* a command of retention.c is at the writer */
+        uint64_t prune_us;      /* not before */
+        bool probing;           /* a commit of probe.c is at the writer */
+        uint64_t probe_us;      /* not before */
+        struct hold_call *hold; /* waits for its answer; NULL: none */
         bool held; /* nothing that is committed is overwritten or unlinked: a backup copies it */
         bool stopping;
         uint64_t next_due_us; /* the earliest moment when there may be work again; 0: none */
@@ -118,7 +120,9 @@ void runs_kill_all(struct scheduler *k);
 void run_kill(struct scheduler *k, struct run *r);
 /* Whether the shard's workers failed a moment ago; notes when to look again. */
 bool runs_backing_off(struct scheduler *k, uint32_t model, uint32_t shard);
-void runs_leave(struct scheduler *k);   /* scrubs again what could not be scrubbed at a run's end */
+void runs_leave(struct scheduler *k); /* scrubs again what could not be scrubbed at a run's end */
+/* Whether a publication that replaces a checkpoint which a commit knows is at the writer. */
+bool runs_replacing(const struct scheduler *k);
 void runs_unpark(struct scheduler *k);  /* publishes what waited for the end of a hold */
 bool runs_failing(struct scheduler *k); /* a shard's workers failed again and again */
 bool runs_failing_of(struct scheduler *k, uint32_t model, uint32_t shard); /* this one's did */

@@ -251,6 +251,7 @@ static void publish_back(struct loop_command *lc, int err)
         struct run_command *c = (struct run_command *)lc;
         struct run *r = c->run;
         struct scheduler *k = lc->k;
+        r->publishing = false;
         CRASH_POINT("publish.committed");
         if (err != 0) {
                 log_event(LOG_LEVEL_ERROR, "publication_failed", "model=%s shard=%u detail=\"%s\"",
@@ -274,6 +275,12 @@ static void publish_back(struct loop_command *lc, int err)
                 worker_failed(k, r);
         }
         run_gone(k, r);
+}
+
+static void publish(struct run *r)
+{
+        r->publishing = true;
+        submit(r, publish_run, publish_back);
 }
 
 /* Reads back every checkpoint that the worker says it wrote; keeps those that are what it says. */
@@ -349,7 +356,7 @@ static void run_finish(struct scheduler *k, struct run *r)
         }
         r->parked = r->replaces && k->held;
         if (!r->parked)
-                submit(r, publish_run, publish_back);
+                publish(r);
 }
 
 void runs_unpark(struct scheduler *k)
@@ -358,8 +365,16 @@ void runs_unpark(struct scheduler *k)
                 if (!r->parked || k->held)
                         continue;
                 r->parked = false;
-                submit(r, publish_run, publish_back);
+                publish(r);
         }
+}
+
+bool runs_replacing(const struct scheduler *k)
+{
+        for (const struct run *r = k->runs; r != NULL; r = r->next)
+                if (r->publishing && r->replaces)
+                        return true;
+        return false;
 }
 
 /* --- the executor's events --- */

@@ -203,12 +203,15 @@ static void passes(struct scheduler *k)
         probe_pass(k);
 }
 
+static void answer_hold(struct scheduler *k);
+
 static void look(struct scheduler *k)
 {
         atomic_store(&k->heartbeat_us, mono_us());
         k->next_due_us = 0;
         feed_beat(k->service);
         run_posted(k);
+        answer_hold(k);
         if (k->stopping) {
                 runs_kill_all(k);
                 runs_unpark(k);
@@ -318,11 +321,23 @@ struct hold_call {
         sem_t done;
 };
 
+/* What is on its way to the writer already may still replace a checkpoint: not before it is back.
+ */
+static void answer_hold(struct scheduler *k)
+{
+        struct hold_call *h = k->hold;
+        if (h == NULL || (h->held && runs_replacing(k)))
+                return;
+        k->hold = NULL;
+        (void)sem_post(&h->done);
+}
+
 static void hold_fn(struct call *c)
 {
         struct hold_call *h = (struct hold_call *)c;
         h->k->held = h->held;
-        (void)sem_post(&h->done);
+        h->k->hold = h; /* one backup at a time */
+        answer_hold(h->k);
 }
 
 void scheduler_hold(struct scheduler *k, bool held)

@@ -563,6 +563,7 @@ struct run {
         bool recording;   /* a command that says it is at the writer */
         bool leaving;     /* ended; only its files and its job's row are not */
         bool parked;      /* checked, and to be published once nothing is held */
+        bool publishing;  /* at the writer */
         /* writer thread, by run_prepare */
         bool replaces; /* a checkpoint that is served stands where it publishes one */
         /* writer thread, by run_publish */
