@@ -301,6 +301,19 @@ def test_rows_of_the_erased_are_gone_from_the_files(make_daemon, grown):
     assert served(d) == trained_once(make_daemon, d, left)
 
 
+def test_a_person_in_more_slices_than_an_entry_counts(make_daemon, grown):
+    d = grown("--gather-window-ms", "0")
+    mine = [{**r, "id": f"mine-{i}", "subject": "collector@example.org"} for i, r in enumerate(NEW[:10])]
+    for r in mine:
+        d.load("m", [{k: v for k, v in r.items() if k != "erasure_likelihood"}])
+        d.train("m")
+    d.compact("m")
+    check_layout(d, ALL + mine)
+    assert d.erase(subjects=["collector@example.org"])["matched"] == len(mine)
+    assert served(d) == trained_once(make_daemon, d, ALL)
+    scan_clean(d, mine)
+
+
 # --- serving ---
 
 class Watch:

@@ -46,6 +46,12 @@ static void a_blob_is_appended_to_the_callers_buffer(void **state)
         assert_int_equal(b.len, 1 + sizeof big);
         assert_int_equal(t_blob_get(t, "absent", &b), UL_NOT_FOUND);
         txn_abort(&t);
+        t = begin_write(f);
+        assert_int_equal(t_blob_del(t, "empty"), 0);
+        assert_int_equal(t_blob_del(t, "absent"), 0);
+        assert_int_equal(t_blob_get(t, "empty", &b), UL_NOT_FOUND);
+        assert_int_equal(t_blob_get(t, "big", &b), 0);
+        commit(&t);
         buf_free(&b, false);
 }
 
@@ -188,6 +194,9 @@ static void slices_come_back_whole_and_by_shard_or_by_model(void **state)
         static const uint32_t all[][2] = {{0, 1}, {0, 2}, {1, 1}, {1, 300}, {300, 7}};
         assert_int_equal(s.n, 5);
         assert_memory_equal(s.key, all, sizeof all);
+        assert_int_equal(t_slice_del(t, 3, 0, 1), 0);
+        assert_int_equal(t_slice_del(t, 3, 0, 1), UL_NOT_FOUND);
+        assert_int_equal(t_slice_get(t, 2, 0, 1, &got), 0);
         s = (struct slices){0};
         assert_int_equal(t_slice_each(t, 2, 1, on_slice, &s), 0);
         assert_int_equal(s.n, 2);
