@@ -134,7 +134,8 @@ const struct option_spec config_options[] = {
         {"training", "blas_kernel", OPTION_TEXT, TEXT(blas_kernel), 0, 0, NULL, "", "NAME",
          "The OpenBLAS kernel that workers must run under (such as Haswell), for clusters of "
          "mixed machines: other kernels give other last bits. Empty: what OpenBLAS picks, "
-         "pinned at the first training."},
+         "pinned at the first training. OPENBLAS_CORETYPE in the environment goes before it: a "
+         "worker told of two refuses the job."},
         {"outgoing", "allow_networks", OPTION_TEXT, TEXT(allow_networks), 0, 0, NULL, "",
          "NETWORKS",
          "Networks beside the public Internet that may be spoken to, such as 10.1.0.0/16, "
