@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every crash point (lib/util/crash_point.h) of the daemon and of the worker: the process is killed
-at its first pass and at a later one (UNLEARND_CRASH_LATER of them, drawn by UNLEARND_CRASH_SEED,
-which is printed), the daemon is started again, and everything that the design promises is checked
+at its first pass (and at UNLEARND_CRASH_LATER=N later ones, drawn by UNLEARND_CRASH_SEED, which is
+printed), the daemon is started again, and everything that the design promises is checked
 from outside. UNLEARND_CRASH_ONLY=TEXT tries the cases that have it in their name, such as
 unlearnd/scrub.recorded:1."""
 import atexit
@@ -25,7 +25,7 @@ from witness import Key, Witness
 from world import served_hash, wait
 
 SEED = int(os.environ.get("UNLEARND_CRASH_SEED", random.SystemRandom().randrange(1 << 32)))
-LATER = int(os.environ.get("UNLEARND_CRASH_LATER", "1"))
+LATER = int(os.environ.get("UNLEARND_CRASH_LATER", "0"))
 ONLY = os.environ.get("UNLEARND_CRASH_ONLY")
 # SIGKILL loses no page: no disk is needed
 SHM = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
