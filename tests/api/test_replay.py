@@ -156,7 +156,10 @@ def test_an_interrupted_replay_leaves_nothing(case, tmp_path):
     """The worker that stands in writes into its scratch folder and waits; Ctrl-C ends both."""
     d, certificate, key, copy = case
     worker = tmp_path / "worker"
-    worker.write_text('#!/bin/sh\ntouch "$(dirname "$1")/begun"\nexec sleep 60\n')
+    # no shell: it may swallow the signal on its way to its next program
+    worker.write_text('#!/usr/bin/python3\nimport os, signal, sys, time\n'
+                      'signal.signal(signal.SIGINT, signal.SIG_DFL)\n'
+                      'open(os.path.dirname(sys.argv[1]) + "/begun", "x").close()\ntime.sleep(60)\n')
     worker.chmod(0o755)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
