@@ -104,6 +104,9 @@ int http_url_check(const char *url, bool http_allowed, struct errinfo *e)
                 return ul_fail(e, UL_INVALID, "must have 1 to %d bytes", URL_MAX);
         if (strstr(url, ":///") != NULL) /* libcurl takes the path for the host */
                 return ul_fail(e, UL_INVALID, "names no host");
+        const char *colon = strchr(url, ':'); /* and "https:/x" for "https://x" */
+        if (colon == NULL || strncmp(colon, "://", 3) != 0)
+                return ul_fail(e, UL_INVALID, "must be an address such as https://host/path");
         for (size_t i = 0; i < len; i++)
                 if (url[i] <= ' ' || url[i] > '~')
                         return ul_fail(e, UL_INVALID,

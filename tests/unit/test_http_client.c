@@ -406,6 +406,8 @@ static void an_address_that_could_mean_something_else_is_refused(void **state)
                                           "file:///etc/passwd",
                                           "https://",
                                           "https:///x",
+                                          "https:/example.org/x",
+                                          "https:example.org",
                                           "https://a b/",
                                           "https://user@example.org/",
                                           "https://user:pass@example.org/",
