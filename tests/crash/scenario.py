@@ -17,7 +17,7 @@ import requests
 import rfc6962
 from conftest import BIN, Daemon
 from receiver import Receiver
-from world import LOST, check_rolled_back, check_whole_log, wait
+from world import LOST, check_rolled_back, check_whole_log, contents, wait
 
 OPTIONS = ["--gather-window-ms", "1", "--retry-first-ms", "10", "--http-threads", "1",
            "--map-bytes", "64M", "--allow-networks", "127.0.0.0/8", "--delivery-retry-ms", "10",
@@ -62,10 +62,8 @@ def traces(folder, records):
     needles = {r["id"]: (row_bytes(r), r["id"].encode(), json.dumps(r["features"]).encode())
                for r in records}
     found = []
-    for path in folder.rglob("*"):
-        if path.is_file():
-            data = path.read_bytes()
-            found += [(path, k) for k, some in needles.items() if any(n in data for n in some)]
+    for path, data in contents(folder):
+        found += [(path, k) for k, some in needles.items() if any(n in data for n in some)]
     return found
 
 
@@ -600,7 +598,7 @@ class LargeStory(Story):
 
     def left_of(self, who):
         mark = struct.pack("<2f", *self.MARKS[who])
-        return [f for f in self.d.data_dir.rglob("*") if f.is_file() and mark in f.read_bytes()]
+        return [path for path, data in contents(self.d.data_dir) if mark in data]
 
     def wait_for_no_trace_of(self, who):
         def gone():

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import requests
 import rfc6962
@@ -259,14 +260,22 @@ def joined(threads):
         assert not t.is_alive()
 
 
+def contents(folder):
+    """(path, bytes) of every file below a folder; one that is removed meanwhile holds nothing."""
+    for where, _, names in os.walk(folder):
+        for name in names:
+            path = Path(where, name)
+            try:
+                yield path, path.read_bytes()
+            except FileNotFoundError:
+                continue
+
+
 def files_with(folder, needles):
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as f:
-                data = f.read(1 << 26)
-            for n in needles:
-                if n in data:
-                    yield path, n
+    for path, data in contents(folder):
+        for n in needles:
+            if n in data:
+                yield path, n
 
 
 def unique_rows(records, subjects):
