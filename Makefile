@@ -155,9 +155,10 @@ bench: deps ## throughput and latency beside the peers: a table, and build/bench
 	@$(MAKE) --no-print-directory all $(BENCHES)
 	@$(PYTHON) bench/bench.py --bin $(BIN)
 
-fuzz: deps ## every parser for SECONDS=20 (SEED=) under libFuzzer, ASan and UBSan, two at a time
+fuzz: deps ## every parser for SECONDS=20 (SEED=) under libFuzzer, ASan and UBSan, JOBS=2 at a time
 	@+$(ALL_OF) FLAVOUR=fuzz CC="$(FUZZ_CC)" fuzzers >/dev/null
-	@$(PYTHON) tests/fuzz/run.py --seconds $(or $(SECONDS),20) --seed $(or $(SEED),0)
+	@$(PYTHON) tests/fuzz/run.py --seconds $(or $(SECONDS),20) --seed $(or $(SEED),0) \
+		--jobs $(or $(JOBS),2)
 
 lint: ## clang-format, both compilers with -Werror, clang-tidy, cppcheck, refused functions
 	@clang-format --dry-run -Werror $(ALL_SRC) $(HEADERS)
@@ -174,9 +175,10 @@ tsan: ## unit tests under ThreadSanitizer
 # What is built with a sanitizer, tested from outside; ONLY= picks some (pytest -k).
 # TSan leaves too little address space for a map of 1T.
 PYTEST := $(PYTHON) -m pytest -q -p no:cacheprovider
-asan-api: deps ## API tests and training under ASan and UBSan: ONLY="infer or audit"
+asan-api: deps ## API tests under ASan and UBSan, and training: ONLY="infer or audit" for some of the former
 	@+$(ALL_OF) FLAVOUR=asan all build/asan/reference-draws >/dev/null
-	@UNLEARND_BIN=$(CURDIR)/build/asan $(PYTEST) tests/api tests/reference -k "$(ONLY)"
+	@$(PYTHON) tests/run.py --bin build/asan --only api $(if $(ONLY),-- -k "$(ONLY)")
+	@$(if $(ONLY),true,$(PYTHON) tests/run.py --bin build/asan --only reference)
 tsan-api: deps ## API, backup and ledger tests under ThreadSanitizer: ONLY="infer or audit"
 	@+$(ALL_OF) FLAVOUR=tsan all >/dev/null
 	@UNLEARND_BIN=$(CURDIR)/build/tsan UNLEARND_OPTIONS="--map-bytes 4G" \

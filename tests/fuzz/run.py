@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Runs the fuzz targets. By default every seed and regression input once (`make test`); with --seconds N also N seconds
-of fuzzing for each target, two at a time (`make fuzz SECONDS=N`). An input that fails is kept in build/fuzz/findings/;
+of fuzzing for each target, --jobs at a time (`make fuzz SECONDS=N`). An input that fails is kept in build/fuzz/findings/;
 once the defect is mended, move it to tests/fuzz/regress/TARGET/ under a name that says what it was."""
 import argparse
 import os
@@ -74,9 +74,9 @@ def replay_all(scratch):
     return sum(n for _, (n, _) in results), sum(text is not None for _, (_, text) in results)
 
 
-def fuzz_all(seconds, seed, scratch):
+def fuzz_all(seconds, seed, jobs, scratch):
     executions = findings = 0
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(jobs) as pool:
         for target, n, coverage, text in pool.map(lambda t: fuzz(t, seconds, seed, scratch), TARGETS):
             found = int(text is not None)
             print(f"{target:12} {n:10} executions {coverage:6} edges {found:3} findings", flush=True)
@@ -91,6 +91,7 @@ def fuzz_all(seconds, seed, scratch):
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--seconds", type=int, default=0)
+    p.add_argument("--jobs", type=int, default=2)
     p.add_argument("--seed", type=int, default=0, help="of libFuzzer's dice; 0: another one each time")
     args = p.parse_args()
     FINDINGS.mkdir(parents=True, exist_ok=True)
@@ -99,7 +100,7 @@ def main():
         passed, failed = replay_all(scratch)
         figure("fuzz inputs replayed", inputs=passed, targets=len(TARGETS), failed=failed)
         if args.seconds > 0:
-            failed += fuzz_all(args.seconds, args.seed, scratch)
+            failed += fuzz_all(args.seconds, args.seed, args.jobs, scratch)
     return 1 if failed else 0
 
 
