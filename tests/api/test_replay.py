@@ -152,11 +152,16 @@ def test_a_forged_certificate_another_key_and_no_key(case, make_daemon):
     assert r.returncode == 1 and "--pseudonym-key" in r.stderr
 
 
+def interruptible():
+    """A test run in the background of a shell has the signal ignored, and would hand that on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_an_interrupted_replay_leaves_nothing(case, tmp_path):
     """The worker that stands in writes into its scratch folder and waits; Ctrl-C ends both."""
     d, certificate, key, copy = case
     worker = tmp_path / "worker"
-    # no shell: it may swallow the signal on its way to its next program
+    # a program that says so itself: a shell may take the signal between two of its own
     worker.write_text('#!/usr/bin/python3\nimport os, signal, sys, time\n'
                       'signal.signal(signal.SIGINT, signal.SIG_DFL)\n'
                       'open(os.path.dirname(sys.argv[1]) + "/begun", "x").close()\ntime.sleep(60)\n')
@@ -165,7 +170,8 @@ def test_an_interrupted_replay_leaves_nothing(case, tmp_path):
     scratch.mkdir()
     p = subprocess.Popen([str(BIN / "unlearnctl"), "verify", "--data-dir", str(copy), "--certificate", str(certificate),
                           "--key", key, "--worker", str(worker)], env={**os.environ, "TMPDIR": str(scratch)},
-                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+                         preexec_fn=interruptible)
     end = time.monotonic() + 30
     while not list(scratch.glob("*/begun")):
         assert time.monotonic() < end and p.poll() is None
