@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * serving.c: from what the store says is clean to a snapshot. A shard is served from its highest
  * clean checkpoint, or from one that stands while it is compacted; one that holds no record is left
- * out. Where a checkpoint cannot be read or
- * memory runs out, the constituent is left out, never served stale (invariant 4). */
+ * out. Where a checkpoint cannot be read or memory runs out, the constituent is left out, never
+ * served stale (invariant 4). */
 #include "daemon/compact.h"
 #include "daemon/state.h"
 

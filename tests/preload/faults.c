@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * shim.c: LD_PRELOAD library for tests: true errno errors for chosen calls on files below a path,
- * and a wall clock that a test steps, both while the daemon runs (see shim.h). It goes to the
+ * faults.c: LD_PRELOAD library for tests: true errno errors for chosen calls on files below a path,
+ * and a wall clock that a test steps, both while the daemon runs (see faults.h). It goes to the
  * kernel directly (syscall, __libc_malloc), so that nothing of it can recurse, and it allocates
  * nothing. Workers do not inherit it: the daemon hands them a short list of variables. */
 #include "tests/preload/faults.h"

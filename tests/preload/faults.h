@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * shim.h: the control block that a test and the shim in the daemon both map. A test writes rules
+ * faults.h: the control block that a test and the shim in the daemon both map. A test writes rules
  * into the file that UNLEARND_FAULTS names and changes them while the daemon runs; the shim counts
  * what matched. tests/crash/faults.py holds the same layout.
  *
