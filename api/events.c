@@ -44,8 +44,7 @@ static int write_event(void *arg, const struct event_view *v)
         jw_init(&w, s->out);
         jw_object(&w);
         if (v->durable) {
-                jw_key(&w, "index");
-                jw_u64(&w, v->index);
+                jw_member_u64(&w, "index", v->index);
         }
         jw_key(&w, "time");
         jw_string_n(&w, v->time, v->time_len);

@@ -36,10 +36,8 @@ static enum handler_result get_server(struct request *req)
         struct json_writer w;
         jw_init(&w, &out);
         jw_object(&w);
-        jw_key(&w, "name");
-        jw_string(&w, "unlearnd");
-        jw_key(&w, "version");
-        jw_string(&w, service_version());
+        jw_member_string(&w, "name", "unlearnd");
+        jw_member_string(&w, "version", service_version());
         jw_key(&w, "extensions");
         jw_array(&w);
         jw_string(&w, "binary_tensor_data");
@@ -77,14 +75,12 @@ static enum handler_result get_model(struct request *req)
         struct json_writer w;
         jw_init(&w, &out);
         jw_object(&w);
-        jw_key(&w, "name");
-        jw_string(&w, view.config->name);
+        jw_member_string(&w, "name", view.config->name);
         jw_key(&w, "versions");
         jw_array(&w);
         jw_string(&w, INFER_VERSION);
         jw_end_array(&w);
-        jw_key(&w, "platform");
-        jw_string(&w, "unlearnd");
+        jw_member_string(&w, "platform", "unlearnd");
         infer_write_metadata(&w, view.config);
         jw_end_object(&w);
         model_view_release(&view);
@@ -103,10 +99,8 @@ static enum handler_result get_model_ready(struct request *req)
         struct json_writer w;
         jw_init(&w, &out);
         jw_object(&w);
-        jw_key(&w, "name");
-        jw_string(&w, view.config->name);
-        jw_key(&w, "ready");
-        jw_bool(&w, true);
+        jw_member_string(&w, "name", view.config->name);
+        jw_member_bool(&w, "ready", true);
         jw_end_object(&w);
         model_view_release(&view);
         if (ready)

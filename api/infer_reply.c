@@ -44,10 +44,8 @@ static void write_shape(struct json_writer *w, int64_t rows, uint32_t columns)
 static void write_tensor(struct json_writer *w, const char *name, const char *type, int64_t rows,
                          uint32_t columns)
 {
-        jw_key(w, "name");
-        jw_string(w, name);
-        jw_key(w, "datatype");
-        jw_string(w, type);
+        jw_member_string(w, "name", name);
+        jw_member_string(w, "datatype", type);
         write_shape(w, rows, columns);
 }
 
@@ -138,8 +136,7 @@ static void write_output(struct json_writer *w, const struct infer *in, uint32_t
                 append_raw(raw, o, in->predict);
                 jw_key(w, "parameters");
                 jw_object(w);
-                jw_key(w, "binary_data_size");
-                jw_u64(w, raw->len - before);
+                jw_member_u64(w, "binary_data_size", raw->len - before);
                 jw_end_object(w);
         } else {
                 write_data(w, o, in->predict);
@@ -150,20 +147,14 @@ static void write_output(struct json_writer *w, const struct infer *in, uint32_t
 static void write_v2(struct json_writer *w, const struct infer *in, struct buf *raw)
 {
         jw_object(w);
-        jw_key(w, "model_name");
-        jw_string(w, predict_config(in->predict)->name);
-        jw_key(w, "model_version");
-        jw_string(w, INFER_VERSION);
-        if (in->has_id) {
-                jw_key(w, "id");
-                jw_string(w, in->id);
-        }
+        jw_member_string(w, "model_name", predict_config(in->predict)->name);
+        jw_member_string(w, "model_version", INFER_VERSION);
+        if (in->has_id)
+                jw_member_string(w, "id", in->id);
         jw_key(w, "parameters");
         jw_object(w);
-        jw_key(w, "generation");
-        jw_u64(w, predict_generation(in->predict));
-        jw_key(w, "clean_constituents");
-        jw_u64(w, predict_clean(in->predict));
+        jw_member_u64(w, "generation", predict_generation(in->predict));
+        jw_member_u64(w, "clean_constituents", predict_clean(in->predict));
         jw_end_object(w);
         jw_key(w, "outputs");
         jw_array(w);

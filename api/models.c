@@ -132,8 +132,7 @@ static enum handler_result get_shards(struct request *req)
         const char *model = request_param(req, "m");
         jw_init(&w, &out);
         jw_object(&w);
-        jw_key(&w, "model");
-        jw_string(&w, model);
+        jw_member_string(&w, "model", model);
         jw_key(&w, "shards");
         jw_array(&w);
         int err = service_shards(request_service(req), model, write_shard, &w, &e);

@@ -53,12 +53,6 @@ static enum handler_result reply_signed(struct request *req, int status, struct 
         return reply_json(req, status, out);
 }
 
-static void member(struct json_writer *w, const char *key, const char *value)
-{
-        jw_key(w, key);
-        jw_string(w, value);
-}
-
 /* --- discovery, which needs no token: signed once --- */
 
 static void write_discovery(struct json_writer *w, const struct opendsr_info *info)
@@ -66,7 +60,7 @@ static void write_discovery(struct json_writer *w, const struct opendsr_info *in
         static const char *const formats[] = {"raw", "sha256"};
         struct buf url = {0};
         jw_object(w);
-        member(w, "api_version", api_version);
+        jw_member_string(w, "api_version", api_version);
         jw_key(w, "supported_identities");
         jw_array(w);
         for (size_t i = 0; opendsr_identity_types[i] != NULL; i++) {
@@ -74,8 +68,8 @@ static void write_discovery(struct json_writer *w, const struct opendsr_info *in
                         continue;
                 for (size_t k = 0; k < 2; k++) {
                         jw_object(w);
-                        member(w, "identity_type", opendsr_identity_types[i]);
-                        member(w, "identity_format", formats[k]);
+                        jw_member_string(w, "identity_type", opendsr_identity_types[i]);
+                        jw_member_string(w, "identity_format", formats[k]);
                         jw_end_object(w);
                 }
         }
@@ -198,14 +192,12 @@ static enum handler_result finish_create(struct request *req)
                 return reply_problem(req, x->err, &x->e);
         jw_init(&w, &out);
         jw_object(&w);
-        member(&w, "controller_id", request_actor(req));
-        jw_key(&w, "expected_completion_time");
-        jw_time(&w, x->expected_ms);
-        jw_key(&w, "received_time");
-        jw_time(&w, x->received_ms);
+        jw_member_string(&w, "controller_id", request_actor(req));
+        jw_member_time(&w, "expected_completion_time", x->expected_ms);
+        jw_member_time(&w, "received_time", x->received_ms);
         jw_key(&w, "encoded_request");
         jw_string_n(&w, (const char *)x->encoded.data, x->encoded.len);
-        member(&w, "subject_request_id", x->id);
+        jw_member_string(&w, "subject_request_id", x->id);
         jw_end_object(&w);
         buf_free(&x->encoded, true);
         reply_location(req, "/opendsr/v2/requests/%s", x->id);
@@ -323,14 +315,12 @@ static enum handler_result get_request(struct request *req)
                 return reply_problem(req, err, &e);
         jw_init(&w, &out);
         jw_object(&w);
-        member(&w, "controller_id", request_actor(req));
-        jw_key(&w, "expected_completion_time");
-        jw_time(&w, view.deadline_ms);
-        member(&w, "subject_request_id", id);
-        member(&w, "request_status", service_opendsr_status(view.state));
-        member(&w, "api_version", api_version);
-        jw_key(&w, "results_count");
-        jw_u64(&w, view.matched);
+        jw_member_string(&w, "controller_id", request_actor(req));
+        jw_member_time(&w, "expected_completion_time", view.deadline_ms);
+        jw_member_string(&w, "subject_request_id", id);
+        jw_member_string(&w, "request_status", service_opendsr_status(view.state));
+        jw_member_string(&w, "api_version", api_version);
+        jw_member_u64(&w, "results_count", view.matched);
         jw_end_object(&w);
         erasure_view_clear(&view);
         return reply_signed(req, 200, &out);
@@ -347,11 +337,10 @@ static enum handler_result finish_cancel(struct request *req)
                 return reply_problem(req, x->err, &x->e);
         jw_init(&w, &out);
         jw_object(&w);
-        member(&w, "controller_id", request_actor(req));
-        member(&w, "subject_request_id", x->id);
-        jw_key(&w, "received_time");
-        jw_time(&w, x->refused_ms);
-        member(&w, "api_version", api_version);
+        jw_member_string(&w, "controller_id", request_actor(req));
+        jw_member_string(&w, "subject_request_id", x->id);
+        jw_member_time(&w, "received_time", x->refused_ms);
+        jw_member_string(&w, "api_version", api_version);
         jw_end_object(&w);
         return reply_signed(req, 202, &out);
 }

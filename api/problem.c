@@ -107,24 +107,17 @@ void problem_write(struct buf *out, int status, int err, const struct errinfo *e
         } else {
                 jw_string(&w, "about:blank");
         }
-        jw_key(&w, "title");
-        jw_string(&w, title_of(status, err));
-        jw_key(&w, "status");
-        jw_i64(&w, status);
-        jw_key(&w, "detail");
-        jw_string(&w, detail_of(status, e, detail));
-        if (instance != NULL) {
-                jw_key(&w, "instance");
-                jw_string(&w, instance);
-        }
+        jw_member_string(&w, "title", title_of(status, err));
+        jw_member_i64(&w, "status", status);
+        jw_member_string(&w, "detail", detail_of(status, e, detail));
+        if (instance != NULL)
+                jw_member_string(&w, "instance", instance);
         if (e != NULL && e->field[0] != '\0') {
                 jw_key(&w, "errors");
                 jw_array(&w);
                 jw_object(&w);
-                jw_key(&w, "pointer");
-                jw_string(&w, e->field);
-                jw_key(&w, "detail");
-                jw_string(&w, detail_of(status, e, detail));
+                jw_member_string(&w, "pointer", e->field);
+                jw_member_string(&w, "detail", detail_of(status, e, detail));
                 jw_end_object(&w);
                 jw_end_array(&w);
         }
@@ -164,19 +157,14 @@ void problem_write_opendsr(struct buf *out, int status, int err, const struct er
         jw_object(&w);
         jw_key(&w, "error");
         jw_object(&w);
-        jw_key(&w, "code");
-        jw_i64(&w, status);
-        jw_key(&w, "message");
-        jw_string(&w, message);
+        jw_member_i64(&w, "code", status);
+        jw_member_string(&w, "message", message);
         jw_key(&w, "errors");
         jw_array(&w);
         jw_object(&w);
-        jw_key(&w, "domain");
-        jw_string(&w, status == 400 ? "Validation" : "Processor");
-        jw_key(&w, "reason");
-        jw_string(&w, err != 0 ? ul_err_name(err) : problem_title(status));
-        jw_key(&w, "message");
-        jw_string(&w, message);
+        jw_member_string(&w, "domain", status == 400 ? "Validation" : "Processor");
+        jw_member_string(&w, "reason", err != 0 ? ul_err_name(err) : problem_title(status));
+        jw_member_string(&w, "message", message);
         jw_end_object(&w);
         jw_end_array(&w);
         jw_end_object(&w);

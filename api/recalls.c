@@ -8,34 +8,25 @@
 
 static void time_member(struct json_writer *w, const char *key, int64_t ms)
 {
-        jw_key(w, key);
-        jw_time(w, ms);
+        jw_member_time(w, key, ms);
 }
 
 static void render(struct json_writer *w, const struct recall_view *v)
 {
         char id[ULID_TEXT + 1];
         jw_object(w);
-        jw_key(w, "erasure");
-        jw_string(w, ulid_format(v->erasure, id));
-        jw_key(w, "regulation");
-        if (v->regulation != NULL)
-                jw_string(w, v->regulation);
-        else
-                jw_null(w);
+        jw_member_string(w, "erasure", ulid_format(v->erasure, id));
+        jw_member_text(w, "regulation", v->regulation);
         time_member(w, "withdrawn_at", v->withdrawn_ms);
         time_member(w, "completed_at", v->completed_ms);
-        jw_key(w, "replaced_by");
-        jw_u64(w, v->replaced_by);
+        jw_member_u64(w, "replaced_by", v->replaced_by);
         jw_key(w, "generations");
         jw_array(w);
         for (uint32_t i = 0; i < v->range_count; i++) {
                 const struct recall_range *r = &v->ranges[i];
                 jw_object(w);
-                jw_key(w, "first");
-                jw_u64(w, r->first);
-                jw_key(w, "last");
-                jw_u64(w, r->last);
+                jw_member_u64(w, "first", r->first);
+                jw_member_u64(w, "last", r->last);
                 time_member(w, "served_from", r->from_ms);
                 time_member(w, "served_until", r->until_ms);
                 jw_end_object(w);

@@ -139,12 +139,9 @@ static void proof_members(struct json_writer *w, const struct audit_proof *p)
 void render_inclusion(struct json_writer *w, const struct audit_proof *p)
 {
         jw_object(w);
-        jw_key(w, "index");
-        jw_u64(w, p->index);
-        jw_key(w, "size");
-        jw_u64(w, p->size);
-        jw_key(w, "leaf_hash");
-        jw_hex(w, p->leaf_hash, SHA256_BYTES);
+        jw_member_u64(w, "index", p->index);
+        jw_member_u64(w, "size", p->size);
+        jw_member_hex(w, "leaf_hash", p->leaf_hash, SHA256_BYTES);
         proof_members(w, p);
         jw_end_object(w);
 }
@@ -153,10 +150,8 @@ void render_consistency(struct json_writer *w, uint64_t from, uint64_t to,
                         const struct audit_proof *p)
 {
         jw_object(w);
-        jw_key(w, "from");
-        jw_u64(w, from);
-        jw_key(w, "to");
-        jw_u64(w, to);
+        jw_member_u64(w, "from", from);
+        jw_member_u64(w, "to", to);
         proof_members(w, p);
         jw_end_object(w);
 }

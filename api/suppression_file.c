@@ -19,14 +19,10 @@ void suppression_file_begin(struct buf *out, struct service *s, int64_t now_ms)
         service_key_check(s, check);
         jw_init(&w, out);
         jw_object(&w);
-        jw_key(&w, "format");
-        jw_string(&w, format_name);
-        jw_key(&w, "version");
-        jw_u64(&w, FORMAT_VERSION);
-        jw_key(&w, "key_check");
-        jw_hex(&w, check, sizeof(check));
-        jw_key(&w, "exported_at");
-        jw_time(&w, now_ms);
+        jw_member_string(&w, "format", format_name);
+        jw_member_u64(&w, "version", FORMAT_VERSION);
+        jw_member_hex(&w, "key_check", check, sizeof(check));
+        jw_member_time(&w, "exported_at", now_ms);
         jw_end_object(&w);
         buf_append(out, "\n", 1);
 }
@@ -36,8 +32,7 @@ void suppression_file_end(struct buf *out, uint64_t count)
         struct json_writer w;
         jw_init(&w, out);
         jw_object(&w);
-        jw_key(&w, "suppressions");
-        jw_u64(&w, count);
+        jw_member_u64(&w, "suppressions", count);
         jw_end_object(&w);
         buf_append(out, "\n", 1);
 }

@@ -126,8 +126,7 @@ static void write_counts(struct json_writer *w, const struct import_result *r)
                       {"held", r->held},
                       {"erasures", r->erasures}};
         for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
-                jw_key(w, counts[i].name);
-                jw_u64(w, counts[i].value);
+                jw_member_u64(w, counts[i].name, counts[i].value);
         }
         jw_key(w, "held_pseudonyms");
         jw_array(w);

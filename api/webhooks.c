@@ -7,41 +7,24 @@
 
 enum { OVERLAP_DEFAULT_S = 24 * 3600, OVERLAP_MAX_S = 30 * 24 * 3600 };
 
-static void text_or_null(struct json_writer *w, const char *key, const char *text)
-{
-        jw_key(w, key);
-        if (text != NULL && text[0] != '\0')
-                jw_string(w, text);
-        else
-                jw_null(w);
-}
-
-static void time_member(struct json_writer *w, const char *key, int64_t ms)
-{
-        jw_key(w, key);
-        jw_time(w, ms);
-}
-
 static void render(struct json_writer *w, const struct webhook_view *v)
 {
         jw_object(w);
-        text_or_null(w, "name", v->name);
-        text_or_null(w, "url", v->url);
-        text_or_null(w, "events", v->events);
-        text_or_null(w, "state", v->enabled ? "enabled" : "disabled");
-        time_member(w, "since", v->changed_ms);
-        jw_key(w, "pending");
-        jw_u64(w, v->pending);
-        jw_key(w, "failures");
-        jw_u64(w, v->failures);
-        time_member(w, "last_attempt_at", v->attempt_ms);
-        text_or_null(w, "last_outcome", v->outcome);
+        jw_member_text(w, "name", v->name);
+        jw_member_text(w, "url", v->url);
+        jw_member_text(w, "events", v->events);
+        jw_member_text(w, "state", v->enabled ? "enabled" : "disabled");
+        jw_member_time(w, "since", v->changed_ms);
+        jw_member_u64(w, "pending", v->pending);
+        jw_member_u64(w, "failures", v->failures);
+        jw_member_time(w, "last_attempt_at", v->attempt_ms);
+        jw_member_text(w, "last_outcome", v->outcome);
         jw_key(w, "last_status");
         if (v->status != 0)
                 jw_u64(w, v->status);
         else
                 jw_null(w);
-        time_member(w, "last_delivered_at", v->delivered_ms);
+        jw_member_time(w, "last_delivered_at", v->delivered_ms);
         jw_end_object(w);
 }
 
@@ -100,8 +83,8 @@ static void rotated(void *arg, int err, const struct errinfo *e, const struct we
         } else {
                 jw_init(&w, &out);
                 jw_object(&w);
-                text_or_null(&w, "secret", r->secret);
-                time_member(&w, "previous_until", r->previous_until_ms);
+                jw_member_text(&w, "secret", r->secret);
+                jw_member_time(&w, "previous_until", r->previous_until_ms);
                 jw_end_object(&w);
                 reply_header(req, "Cache-Control", "no-store");
                 reply_json(req, 200, &out); /* wiped with the request */
@@ -177,8 +160,8 @@ static void queued(void *arg, int err, const struct errinfo *e, const struct web
                 ulid_format(r->id, text + 4);
                 jw_init(&w, &out);
                 jw_object(&w);
-                text_or_null(&w, "id", text);
-                time_member(&w, "queued_at", r->queued_ms);
+                jw_member_text(&w, "id", text);
+                jw_member_time(&w, "queued_at", r->queued_ms);
                 jw_end_object(&w);
                 reply_json(req, 202, &out);
         }

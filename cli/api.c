@@ -247,8 +247,7 @@ static int print_items(struct ctl *c, const char *path, uint64_t limit)
         int status = api_list(c, path, limit, copy_item, &w, &more);
         if (status == 0) {
                 jw_end_array(&w);
-                jw_key(&w, "more");
-                jw_bool(&w, more);
+                jw_member_bool(&w, "more", more);
                 jw_end_object(&w);
                 status = print_json(&out);
         }

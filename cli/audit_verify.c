@@ -179,18 +179,12 @@ static void print_outcome(const struct ctl *c, const struct memory *m, const str
         struct json_writer j;
         jw_init(&j, &out);
         jw_object(&j);
-        jw_key(&j, "verified");
-        jw_bool(&j, true);
-        jw_key(&j, "entries");
-        jw_u64(&j, w->entries);
-        jw_key(&j, "pruned");
-        jw_u64(&j, w->pruned);
-        jw_key(&j, "size");
-        jw_u64(&j, w->checkpoint.size);
-        jw_key(&j, "root");
-        jw_string(&j, root);
-        jw_key(&j, "key");
-        jw_string(&j, vkey);
+        jw_member_bool(&j, "verified", true);
+        jw_member_u64(&j, "entries", w->entries);
+        jw_member_u64(&j, "pruned", w->pruned);
+        jw_member_u64(&j, "size", w->checkpoint.size);
+        jw_member_string(&j, "root", root);
+        jw_member_string(&j, "key", vkey);
         jw_key(&j, "consistent_from");
         if (w->remembered > 0)
                 jw_u64(&j, w->remembered);

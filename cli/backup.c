@@ -68,8 +68,7 @@ int backup_run(struct ctl *c, const struct operands *in, const void *options)
         jw_object(&w);
         jw_key(&w, "directory");
         int status = write_directory(&w, in->items[0]);
-        jw_key(&w, "with_keys");
-        jw_bool(&w, o->with_keys);
+        jw_member_bool(&w, "with_keys", o->with_keys);
         jw_end_object(&w);
         if (status == 0)
                 status = api_post(c, "/v1/backups", NULL, &body, &a, &doc);

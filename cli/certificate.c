@@ -108,14 +108,10 @@ static int print_verdict(const struct outcome *o)
         char vkey[NOTE_VKEY_SIZE];
         jw_init(&w, &out);
         jw_object(&w);
-        jw_key(&w, "verified");
-        jw_bool(&w, true);
-        jw_key(&w, "erasure");
-        jw_string(&w, o->c.erasure);
-        jw_key(&w, "key");
-        jw_string(&w, note_vkey_format(&o->key, vkey));
-        jw_key(&w, "log_index");
-        jw_u64(&w, o->c.log_index);
+        jw_member_bool(&w, "verified", true);
+        jw_member_string(&w, "erasure", o->c.erasure);
+        jw_member_string(&w, "key", note_vkey_format(&o->key, vkey));
+        jw_member_u64(&w, "log_index", o->c.log_index);
         jw_key(&w, "log_size");
         if (o->log.size > 0)
                 jw_u64(&w, o->log.size);

@@ -68,12 +68,9 @@ static int decide_for_reason(struct ctl *c, const char *id, const char *what, co
         struct json_writer w;
         jw_init(&w, &body);
         jw_object(&w);
-        jw_key(&w, "reason_code");
-        jw_string(&w, reason);
-        if (deadline != NULL) {
-                jw_key(&w, "deadline");
-                jw_string(&w, deadline);
-        }
+        jw_member_string(&w, "reason_code", reason);
+        if (deadline != NULL)
+                jw_member_string(&w, "deadline", deadline);
         jw_end_object(&w);
         int status = body.failed ? complain_memory() : decide(c, id, what, &body);
         buf_free(&body, false);

@@ -64,8 +64,7 @@ static int write_records(struct json_writer *w, const struct text_list *list)
                 jw_object(w);
                 jw_key(w, "model");
                 jw_string_n(w, list->items[i], (size_t)(colon - list->items[i]));
-                jw_key(w, "id");
-                jw_string(w, colon + 1);
+                jw_member_string(w, "id", colon + 1);
                 jw_end_object(w);
         }
         jw_end_array(w);
@@ -85,13 +84,10 @@ static void write_terms(struct json_writer *w, const struct erase_options *o)
         for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
                 if (texts[i].value == NULL)
                         continue;
-                jw_key(w, texts[i].key);
-                jw_string(w, texts[i].value);
+                jw_member_string(w, texts[i].key, texts[i].value);
         }
-        if (o->hold) {
-                jw_key(w, "hold");
-                jw_bool(w, true);
-        }
+        if (o->hold)
+                jw_member_bool(w, "hold", true);
 }
 
 /* Arguments are bytes; the writer would replace what is not UTF-8 and name somebody else. */
@@ -251,8 +247,7 @@ static void add_subject(struct batch *b, const char *text, size_t len, uint64_t 
         if (b->o->idempotency_key != NULL) {
                 (void)snprintf(key, sizeof key, "%.*s/%llu", (int)IDEMPOTENCY_KEY_MAX,
                                b->o->idempotency_key, (unsigned long long)line);
-                jw_key(&w, "idempotency_key");
-                jw_string(&w, key);
+                jw_member_string(&w, "idempotency_key", key);
         }
         jw_end_object(&w);
         buf_append(&b->body, "\n", 1);

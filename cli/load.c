@@ -140,10 +140,8 @@ static int print_answer(const struct json *doc, const struct feed_refusals *own)
                                 json_copy(&w, i);
                         for (uint64_t i = 0; i < own->count && i < FEED_REFUSALS_MAX; i++) {
                                 jw_object(&w);
-                                jw_key(&w, "line");
-                                jw_u64(&w, own->first[i].line);
-                                jw_key(&w, "reason");
-                                jw_string(&w, own->first[i].reason);
+                                jw_member_u64(&w, "line", own->first[i].line);
+                                jw_member_string(&w, "reason", own->first[i].reason);
                                 jw_end_object(&w);
                         }
                         jw_end_array(&w);

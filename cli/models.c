@@ -167,10 +167,8 @@ static int write_configuration(const char *name, const struct create_options *o,
         int status = 0;
         jw_init(&w, out);
         jw_object(&w);
-        jw_key(&w, "name");
-        jw_string(&w, name);
-        jw_key(&w, "kind");
-        jw_string(&w, o->kind != NULL ? o->kind : "softmax");
+        jw_member_string(&w, "name", name);
+        jw_member_string(&w, "kind", o->kind != NULL ? o->kind : "softmax");
         if (o->from_csv != NULL)
                 status = write_schema(o, &w);
         for (size_t i = 0; i < MEMBERS && status == 0; i++)
@@ -220,8 +218,7 @@ static int read_configuration(const char *name, const struct create_options *o, 
         }
         jw_init(&w, out);
         jw_object(&w);
-        jw_key(&w, "name");
-        jw_string(&w, name);
+        jw_member_string(&w, "name", name);
         for (const struct json *v = json_first(doc); v != NULL; v = json_next(v)) {
                 if (strcmp(json_key(v), "name") == 0)
                         continue;

@@ -37,8 +37,7 @@ static void print_prediction(struct batch *b, const char *id, const struct json 
         if (b->c->json) {
                 buf_append_str(&text, b->printed > 0 ? ",\n" : "\n");
                 jw_object(&w);
-                jw_key(&w, "id");
-                jw_string(&w, id);
+                jw_member_string(&w, "id", id);
                 jw_key(&w, "prediction");
                 json_copy(&w, v);
                 jw_end_object(&w);

@@ -139,16 +139,11 @@ static void show(struct replaying *r, const struct wanted *x, const struct worke
         table_add(&r->table, wanted);
         table_add(&r->table, rebuilt);
         jw_object(&r->w);
-        jw_key(&r->w, "model");
-        jw_string(&r->w, x->model);
-        jw_key(&r->w, "shard");
-        jw_i64(&r->w, x->shard);
-        jw_key(&r->w, "identical");
-        jw_bool(&r->w, identical);
-        jw_key(&r->w, "certificate_hash");
-        jw_string(&r->w, wanted);
-        jw_key(&r->w, "rebuilt_hash");
-        jw_string(&r->w, rebuilt);
+        jw_member_string(&r->w, "model", x->model);
+        jw_member_i64(&r->w, "shard", x->shard);
+        jw_member_bool(&r->w, "identical", identical);
+        jw_member_string(&r->w, "certificate_hash", wanted);
+        jw_member_string(&r->w, "rebuilt_hash", rebuilt);
         jw_end_object(&r->w);
 }
 

@@ -58,12 +58,6 @@ static struct json_writer member_of(struct buf *list)
         return w;
 }
 
-static void member(struct json_writer *w, const char *key, const char *text)
-{
-        jw_key(w, key);
-        jw_string(w, text);
-}
-
 static void on_found(void *arg, const struct scan_finding *f)
 {
         struct report *r = arg;
@@ -71,16 +65,13 @@ static void on_found(void *arg, const struct scan_finding *f)
                 return;
         if (r->json) {
                 struct json_writer w = member_of(&r->findings);
-                jw_key(&w, "trace");
-                jw_bool(&w, f->trace);
-                member(&w, "kind", scan_kind_name(f->kind));
-                member(&w, "of", f->who);
-                member(&w, "what", f->what);
-                member(&w, "path", f->path);
-                jw_key(&w, "in_name");
-                jw_bool(&w, f->in_name);
-                jw_key(&w, "offset");
-                jw_u64(&w, f->offset);
+                jw_member_bool(&w, "trace", f->trace);
+                jw_member_string(&w, "kind", scan_kind_name(f->kind));
+                jw_member_string(&w, "of", f->who);
+                jw_member_string(&w, "what", f->what);
+                jw_member_string(&w, "path", f->path);
+                jw_member_bool(&w, "in_name", f->in_name);
+                jw_member_u64(&w, "offset", f->offset);
                 jw_end_object(&w);
                 return;
         }
@@ -98,8 +89,8 @@ static void on_unsearchable(void *arg, const char *who, const char *why)
         struct report *r = arg;
         if (r->json) {
                 struct json_writer w = member_of(&r->unsearchable);
-                member(&w, "of", who);
-                member(&w, "why", why);
+                jw_member_string(&w, "of", who);
+                jw_member_string(&w, "why", why);
                 jw_end_object(&w);
                 return;
         }
@@ -111,8 +102,8 @@ static void on_unread(void *arg, const char *path, const char *why)
         struct report *r = arg;
         if (r->json) {
                 struct json_writer w = member_of(&r->unread);
-                member(&w, "path", path);
-                member(&w, "why", why);
+                jw_member_string(&w, "path", path);
+                jw_member_string(&w, "why", why);
                 jw_end_object(&w);
         }
         (void)complain("%s: not read: %s", path, why);
@@ -129,8 +120,7 @@ static void list(struct json_writer *w, const char *key, const struct buf *membe
 
 static void count(struct json_writer *w, const char *key, uint64_t n)
 {
-        jw_key(w, key);
-        jw_u64(w, n);
+        jw_member_u64(w, key, n);
 }
 
 static int print_json(const struct report *r, const struct scan_totals *t)
@@ -139,8 +129,7 @@ static int print_json(const struct report *r, const struct scan_totals *t)
         struct json_writer w;
         jw_init(&w, &out);
         jw_object(&w);
-        jw_key(&w, "clean");
-        jw_bool(&w, t->traces == 0 && t->unread == 0);
+        jw_member_bool(&w, "clean", t->traces == 0 && t->unread == 0);
         count(&w, "traces", t->traces);
         count(&w, "explained", t->explained);
         count(&w, "files", t->files);

@@ -107,8 +107,7 @@ static void write_whom(const struct intake *in, const struct csv_record *r, stru
         char text[32];
         if (id == NULL) {
                 (void)snprintf(text, sizeof text, "row-%llu", (unsigned long long)in->row);
-                jw_key(w, "id");
-                jw_string(w, text);
+                jw_member_string(w, "id", text);
         } else {
                 write_member(w, "id", id);
         }

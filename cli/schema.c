@@ -330,8 +330,7 @@ static int write_label(const struct table_scan *t, struct json_writer *w)
                        (unsigned long long)c->missing);
         if (task == NULL)
                 task = quantity ? "regression" : "classification";
-        jw_key(w, "task");
-        jw_string(w, task);
+        jw_member_string(w, "task", task);
         if (strcmp(task, "regression") == 0)
                 return !c->words ? 0
                                  : complain("the label \"%s\" is no number everywhere: it is no "
@@ -350,8 +349,7 @@ static int write_label(const struct table_scan *t, struct json_writer *w)
                                 remark("class \"%s\" has fewer than ten people, and its name is "
                                        "part of the schema",
                                        values[i]->text);
-                jw_key(w, "classes");
-                jw_u64(w, n);
+                jw_member_u64(w, "classes", n);
                 write_values(w, "labels", values, n);
         }
         free(values);
@@ -368,10 +366,8 @@ static int write_words(const struct column *c, struct json_writer *w, size_t *wr
                        c->name);
         } else if (status == 0) {
                 jw_object(w);
-                jw_key(w, "name");
-                jw_string(w, c->name);
-                jw_key(w, "type");
-                jw_string(w, "categorical");
+                jw_member_string(w, "name", c->name);
+                jw_member_string(w, "type", "categorical");
                 write_values(w, "values", values, n);
                 jw_end_object(w);
                 *written += 1;
@@ -399,10 +395,8 @@ static int write_columns(const struct table_scan *t, struct json_writer *w)
                         status = write_words(c, w, &written);
                 } else {
                         jw_object(w);
-                        jw_key(w, "name");
-                        jw_string(w, c->name);
-                        jw_key(w, "type");
-                        jw_string(w, "numeric");
+                        jw_member_string(w, "name", c->name);
+                        jw_member_string(w, "type", "numeric");
                         jw_end_object(w);
                         written++;
                         if (c->missing > 0)
@@ -444,8 +438,7 @@ int schema_write(const struct schema_request *r, struct json_writer *w)
                         remark("%llu rows have another number of fields than the header and will "
                                "be refused",
                                (unsigned long long)t.ragged);
-                jw_key(w, "encoder");
-                jw_string(w, "tabular");
+                jw_member_string(w, "encoder", "tabular");
                 status = write_label(&t, w);
         }
         if (status == 0)

@@ -90,10 +90,8 @@ static int gather(struct ctl *c, struct overview *o, bool ready)
         bool more = false;
         jw_init(&o->w, &o->out);
         jw_object(&o->w);
-        jw_key(&o->w, "url");
-        jw_string(&o->w, c->url);
-        jw_key(&o->w, "ready");
-        jw_bool(&o->w, ready);
+        jw_member_string(&o->w, "url", c->url);
+        jw_member_bool(&o->w, "ready", ready);
         jw_key(&o->w, "models");
         jw_array(&o->w);
         int status = api_list(c, "/v1/models", 0, take_model, o, &more);
@@ -106,8 +104,7 @@ static int gather(struct ctl *c, struct overview *o, bool ready)
         if (status != 0)
                 return status;
         jw_end_array(&o->w);
-        jw_key(&o->w, "more_pending");
-        jw_bool(&o->w, more);
+        jw_member_bool(&o->w, "more_pending", more);
         jw_key(&o->w, "witnesses");
         jw_array(&o->w);
         status = take_witnesses(c, o);

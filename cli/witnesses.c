@@ -157,12 +157,9 @@ void testimony_write(const struct testimony *y, struct json_writer *w)
         for (size_t i = 0; i < y->count; i++) {
                 char vkey[NOTE_VKEY_SIZE];
                 jw_object(w);
-                jw_key(w, "vkey");
-                jw_string(w, cosigner_format(&y->witness[i], vkey));
-                jw_key(w, "size");
-                jw_u64(w, y->head.size);
-                jw_key(w, "time");
-                jw_time(w, time_ms_of(&y->cosignature[i]));
+                jw_member_string(w, "vkey", cosigner_format(&y->witness[i], vkey));
+                jw_member_u64(w, "size", y->head.size);
+                jw_member_time(w, "time", time_ms_of(&y->cosignature[i]));
                 jw_end_object(w);
         }
         jw_end_array(w);

@@ -177,23 +177,17 @@ static void write_result(const struct backup *b, struct buf *out)
         char id[ULID_TEXT + 1];
         jw_init(&w, out);
         jw_object(&w);
-        jw_key(&w, "directory");
-        jw_string(&w, b->target);
-        jw_key(&w, "files");
-        jw_u64(&w, b->manifest.file_count);
-        jw_key(&w, "bytes");
-        jw_u64(&w, manifest_bytes(&b->manifest));
-        jw_key(&w, "with_keys");
-        jw_bool(&w, b->with_keys);
-        jw_key(&w, "erasures");
-        jw_u64(&w, b->manifest.erasures);
+        jw_member_string(&w, "directory", b->target);
+        jw_member_u64(&w, "files", b->manifest.file_count);
+        jw_member_u64(&w, "bytes", manifest_bytes(&b->manifest));
+        jw_member_bool(&w, "with_keys", b->with_keys);
+        jw_member_u64(&w, "erasures", b->manifest.erasures);
         jw_key(&w, "last_erasure");
         if (b->manifest.has_last_erasure)
                 jw_string(&w, ulid_format(b->manifest.last_erasure, id));
         else
                 jw_null(&w);
-        jw_key(&w, "audit_size");
-        jw_u64(&w, b->manifest.audit_size);
+        jw_member_u64(&w, "audit_size", b->manifest.audit_size);
         jw_end_object(&w);
 }
 
@@ -205,8 +199,7 @@ static int audit_end(struct backup *b, struct txn *t)
         event_u64(&ev, "files", b->manifest.file_count);
         event_u64(&ev, "bytes", manifest_bytes(&b->manifest));
         event_u64(&ev, "erasures", b->manifest.erasures);
-        jw_key(&ev.w, "with_keys");
-        jw_bool(&ev.w, b->with_keys);
+        jw_member_bool(&ev.w, "with_keys", b->with_keys);
         return event_append(&ev, b->service, t, "backup.made", b->actor, NULL, NULL);
 }
 
@@ -385,8 +378,7 @@ static int request_run(struct command *c, struct txn *t)
                 return err;
         event_begin(&ev);
         event_ulid(&ev, "job", b->job);
-        jw_key(&ev.w, "with_keys");
-        jw_bool(&ev.w, b->with_keys);
+        jw_member_bool(&ev.w, "with_keys", b->with_keys);
         err = event_append(&ev, b->service, t, "backup.requested", b->actor, NULL, NULL);
         return err == 0 ? view_job(b->service, t, b->job, &row, NULL, 0, &b->view) : err;
 }

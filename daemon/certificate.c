@@ -144,8 +144,7 @@ static int append_completed(struct service *s, struct txn *t, const uint8_t id[U
         event_string(&ev, "guarantee", c->guarantee);
         event_u64(&ev, "constituents", (uint64_t)c->count + c->left_out);
         event_u64(&ev, "checkpoints_destroyed", c->destroyed);
-        jw_key(&ev.w, "certificate");
-        jw_hex(&ev.w, digest, SHA256_BYTES);
+        jw_member_hex(&ev.w, "certificate", digest, SHA256_BYTES);
         int err = event_append(&ev, s, t, CERTIFICATE_ENTRY_TYPE, "unlearnd", &keys, &index);
         assert(err != 0 || index == c->completed_index);
         return err;

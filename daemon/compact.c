@@ -170,12 +170,9 @@ int compaction_take_result(struct txn *t, const struct model *m, struct buf *out
                 return err;
         jw_init(&w, out);
         jw_object(&w);
-        jw_key(&w, "shards");
-        jw_u64(&w, all.shards);
-        jw_key(&w, "slices_removed");
-        jw_u64(&w, all.slices);
-        jw_key(&w, "records_moved");
-        jw_u64(&w, all.records);
+        jw_member_u64(&w, "shards", all.shards);
+        jw_member_u64(&w, "slices_removed", all.slices);
+        jw_member_u64(&w, "records_moved", all.records);
         jw_end_object(&w);
         return out->failed ? txn_fail(t, UL_NOMEM) : 0;
 }

@@ -197,20 +197,14 @@ int erasure_audit_accepted(struct service *s, struct txn *t, const struct erase_
         if (err != 0)
                 return txn_fail(t, err);
         event_request(&ev, r, from->id, row);
-        jw_key(&ev.w, "received_at");
-        jw_time(&ev.w, row->received_ms);
-        jw_key(&ev.w, "deadline");
-        jw_time(&ev.w, row->deadline_ms);
+        jw_member_time(&ev.w, "received_at", row->received_ms);
+        jw_member_time(&ev.w, "deadline", row->deadline_ms);
         event_u64(&ev, "subjects", r->subject_count);
         event_u64(&ev, "records", r->record_count);
-        if (hold) {
-                jw_key(&ev.w, "hold");
-                jw_bool(&ev.w, true);
-        }
-        if (from->replayed) {
-                jw_key(&ev.w, "accepted_at");
-                jw_time(&ev.w, from->accepted_ms);
-        }
+        if (hold)
+                jw_member_bool(&ev.w, "hold", true);
+        if (from->replayed)
+                jw_member_time(&ev.w, "accepted_at", from->accepted_ms);
         err = event_append(&ev, s, t,
                            from->replayed       ? "erasure.replayed"
                            : from->held != NULL ? "erasure.released"

@@ -14,8 +14,7 @@ void event_begin(struct event *ev)
 
 void event_u64(struct event *ev, const char *key, uint64_t v)
 {
-        jw_key(&ev->w, key);
-        jw_u64(&ev->w, v);
+        jw_member_u64(&ev->w, key, v);
 }
 
 void event_string(struct event *ev, const char *key, const char *v)

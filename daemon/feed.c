@@ -206,16 +206,11 @@ static void write_progress(struct json_writer *w, const struct job_view *job)
 {
         char id[ULID_TEXT + 1];
         jw_object(w);
-        jw_key(w, "job");
-        jw_string(w, ulid_format(job->id, id));
-        jw_key(w, "kind");
-        jw_string(w, job->kind);
-        jw_key(w, "model");
-        jw_string(w, job->model);
-        jw_key(w, "progress");
-        jw_double(w, job->progress);
-        jw_key(w, "eta_seconds");
-        jw_double(w, job->eta_seconds < 0 ? (double)NAN : job->eta_seconds);
+        jw_member_string(w, "job", ulid_format(job->id, id));
+        jw_member_string(w, "kind", job->kind);
+        jw_member_string(w, "model", job->model);
+        jw_member_double(w, "progress", job->progress);
+        jw_member_double(w, "eta_seconds", job->eta_seconds < 0 ? (double)NAN : job->eta_seconds);
         jw_end_object(w);
 }
 

@@ -87,12 +87,9 @@ static int append(struct decision *d, struct txn *t, const struct erasure_row *r
         event_string(&ev, "reference", row->reference);
         event_string(&ev, "regulation", regulation_name(row->regulation));
         event_string(&ev, "reason_code", d->reason);
-        jw_key(&ev.w, "deadline");
-        jw_time(&ev.w, row->deadline_ms);
-        if (row->first_deadline_ms != 0) {
-                jw_key(&ev.w, "first_deadline");
-                jw_time(&ev.w, row->first_deadline_ms);
-        }
+        jw_member_time(&ev.w, "deadline", row->deadline_ms);
+        if (row->first_deadline_ms != 0)
+                jw_member_time(&ev.w, "first_deadline", row->first_deadline_ms);
         return event_append(&ev, d->service, t, type, d->actor, &keys, NULL);
 }
 

@@ -147,10 +147,8 @@ static int audit_step(const struct applying *a, int64_t now)
         event_u64(&ev, "already", step->already);
         event_u64(&ev, "lifted", step->lifted);
         event_u64(&ev, "held", step->held_count);
-        if (step->replayed) {
-                jw_key(&ev.w, "imported_at");
-                jw_time(&ev.w, now);
-        }
+        if (step->replayed)
+                jw_member_time(&ev.w, "imported_at", now);
         int err = event_append(&ev, a->s, a->t, types[step->replayed], step->actor, &keys, NULL);
         free(of);
         return err;

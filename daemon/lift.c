@@ -50,10 +50,8 @@ static int audit_lift(struct service *s, struct txn *t, int64_t lifted_ms,
         struct event ev;
         event_begin(&ev);
         event_u64(&ev, "lifted", removed);
-        if (replayed) {
-                jw_key(&ev.w, "lifted_at");
-                jw_time(&ev.w, lifted_ms);
-        }
+        if (replayed)
+                jw_member_time(&ev.w, "lifted_at", lifted_ms);
         return event_append(&ev, s, t, replayed ? "suppression.replayed" : "suppression.lifted",
                             actor, &keys, NULL);
 }

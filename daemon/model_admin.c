@@ -112,8 +112,7 @@ static int create_run(struct command *cmd, struct txn *t)
                 return err;
         event_begin(&ev);
         event_string(&ev, "model", name);
-        jw_key(&ev.w, "config");
-        jw_hex(&ev.w, c->model->config_hash, SHA256_BYTES);
+        jw_member_hex(&ev.w, "config", c->model->config_hash, SHA256_BYTES);
         struct audit_keys keys = {.model = name};
         err = event_append(&ev, c->service, t, "model.created", c->actor, &keys, NULL);
         CRASH_POINT("create.recorded");

@@ -14,27 +14,19 @@ static const char *const state_names[] = {[ERASURE_ACCEPTED] = "accepted",
                                           [ERASURE_COMPLETED] = "completed",
                                           [ERASURE_REFUSED] = "refused"};
 
-static void member(struct json_writer *w, const char *key, const char *value)
-{
-        jw_key(w, key);
-        jw_string(w, value);
-}
-
 static void write_body(struct buf *out, const struct opendsr_row *request,
                        const struct erasure_row *row, const char *url)
 {
         struct json_writer w;
         jw_init(&w, out);
         jw_object(&w);
-        member(&w, "controller_id", request->controller);
-        jw_key(&w, "expected_completion_time");
-        jw_time(&w, row->deadline_ms);
-        member(&w, "status_callback_url", url);
-        member(&w, "subject_request_id", request->id);
-        member(&w, "request_status", service_opendsr_status(state_names[row->state]));
-        member(&w, "api_version", "2.0");
-        jw_key(&w, "results_count");
-        jw_u64(&w, row->matched);
+        jw_member_string(&w, "controller_id", request->controller);
+        jw_member_time(&w, "expected_completion_time", row->deadline_ms);
+        jw_member_string(&w, "status_callback_url", url);
+        jw_member_string(&w, "subject_request_id", request->id);
+        jw_member_string(&w, "request_status", service_opendsr_status(state_names[row->state]));
+        jw_member_string(&w, "api_version", "2.0");
+        jw_member_u64(&w, "results_count", row->matched);
         jw_end_object(&w);
 }
 

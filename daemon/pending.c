@@ -57,8 +57,7 @@ static int append(struct service *s, struct txn *t, const uint8_t id[ULID_BYTES]
         event_ulid(&ev, "erasure", id);
         event_string(&ev, "reference", row->reference);
         event_string(&ev, "regulation", regulation_name(row->regulation));
-        jw_key(&ev.w, "deadline");
-        jw_time(&ev.w, row->deadline_ms);
+        jw_member_time(&ev.w, "deadline", row->deadline_ms);
         return event_append(&ev, s, t, "erasure.overdue", "unlearnd", &keys, NULL);
 }
 

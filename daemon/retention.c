@@ -72,8 +72,7 @@ static int append(struct service *s, struct txn *t, const struct prune_command *
         event_u64(&ev, "from", c->from);
         event_u64(&ev, "to", c->to);
         event_u64(&ev, "retention_months", s->config.retention_months);
-        jw_key(&ev.w, "older_than");
-        jw_time(&ev.w, before_ms);
+        jw_member_time(&ev.w, "older_than", before_ms);
         return event_append(&ev, s, t, "audit.pruned", "unlearnd", NULL, NULL);
 }
 

@@ -322,10 +322,8 @@ static int audit_trained(struct run *r, struct txn *t, const struct shard_row *s
         event_u64(&ev, "slices", shard->clean);
         event_u64(&ev, "records", last->records);
         event_ulid(&ev, "job", r->job);
-        jw_key(&ev.w, "checkpoint");
-        jw_hex(&ev.w, last->file_hash, SHA256_BYTES);
-        jw_key(&ev.w, "retained");
-        jw_hex(&ev.w, last->retained, SHA256_BYTES);
+        jw_member_hex(&ev.w, "checkpoint", last->file_hash, SHA256_BYTES);
+        jw_member_hex(&ev.w, "retained", last->retained, SHA256_BYTES);
         return event_append(&ev, r->service, t,
                             memcmp(r->job, r->id, ULID_BYTES) == 0 ? "shard.retrained"
                                                                    : "shard.trained",

@@ -98,14 +98,10 @@ static void write_result(const struct verification *v, struct buf *out)
         for (uint32_t i = 0; i < v->count; i++) {
                 const struct verified *s = &v->shards[i];
                 jw_object(&w);
-                jw_key(&w, "shard");
-                jw_u64(&w, s->shard);
-                jw_key(&w, "identical");
-                jw_bool(&w, s->identical);
-                jw_key(&w, "served_hash");
-                jw_hex(&w, s->served, SHA256_BYTES);
-                jw_key(&w, "rebuilt_hash");
-                jw_hex(&w, s->rebuilt, SHA256_BYTES);
+                jw_member_u64(&w, "shard", s->shard);
+                jw_member_bool(&w, "identical", s->identical);
+                jw_member_hex(&w, "served_hash", s->served, SHA256_BYTES);
+                jw_member_hex(&w, "rebuilt_hash", s->rebuilt, SHA256_BYTES);
                 jw_end_object(&w);
         }
         jw_end_array(&w);

@@ -53,10 +53,8 @@ int webhook_send(struct service *s, struct txn *t, const char *name, const char 
         buf_init(&body, DELIVERY_BODY_MAX);
         jw_init(&w, &body);
         jw_object(&w);
-        jw_key(&w, "type");
-        jw_string(&w, type);
-        jw_key(&w, "timestamp");
-        jw_time(&w, time_ms);
+        jw_member_string(&w, "type", type);
+        jw_member_time(&w, "timestamp", time_ms);
         jw_key(&w, "data");
         jw_raw(&w, data, data_len);
         jw_end_object(&w);

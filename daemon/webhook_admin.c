@@ -114,10 +114,8 @@ static int audit(struct webhook_command *c, struct txn *t, const char *type, int
         struct event ev;
         event_begin(&ev);
         event_string(&ev, "webhook", c->name);
-        if (until_ms != 0) {
-                jw_key(&ev.w, "previous_until");
-                jw_time(&ev.w, until_ms);
-        }
+        if (until_ms != 0)
+                jw_member_time(&ev.w, "previous_until", until_ms);
         return event_append(&ev, c->service, t, type, c->actor, NULL, NULL);
 }
 

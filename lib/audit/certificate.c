@@ -18,36 +18,13 @@ static const char *const outcomes[] = {[CERTIFICATE_RETRAINED] = "retrained",
 
 static void member_hex(struct json_writer *w, const char *key, const uint8_t digest[SHA256_BYTES])
 {
-        jw_key(w, key);
-        jw_hex(w, digest, SHA256_BYTES);
-}
-
-static void member_u64(struct json_writer *w, const char *key, uint64_t v)
-{
-        jw_key(w, key);
-        jw_u64(w, v);
-}
-
-static void member_time(struct json_writer *w, const char *key, int64_t ms)
-{
-        jw_key(w, key);
-        jw_time(w, ms);
-}
-
-/* NULL and "" are null. */
-static void member_text(struct json_writer *w, const char *key, const char *text)
-{
-        jw_key(w, key);
-        if (text != NULL && text[0] != '\0')
-                jw_string(w, text);
-        else
-                jw_null(w);
+        jw_member_hex(w, key, digest, SHA256_BYTES);
 }
 
 static void write_subject(struct json_writer *w, const char *name, const uint8_t *digest)
 {
         jw_object(w);
-        member_text(w, "name", name);
+        jw_member_text(w, "name", name);
         jw_key(w, "digest");
         jw_object(w);
         member_hex(w, "sha256", digest);
@@ -90,7 +67,7 @@ static void write_destroyed(struct json_writer *w, const struct certificate_cons
         uint8_t over[SHA256_BYTES];
         jw_key(w, "checkpoints_destroyed");
         jw_object(w);
-        member_u64(w, "count", x->destroyed);
+        jw_member_u64(w, "count", x->destroyed);
         jw_key(w, "first_slice");
         if (x->destroyed > 0)
                 jw_u64(w, x->first);
@@ -118,7 +95,7 @@ static void write_before(struct json_writer *w, const struct certificate_constit
                 return;
         }
         jw_object(w);
-        member_u64(w, "slices", (uint64_t)x->first + x->destroyed - 1);
+        jw_member_u64(w, "slices", (uint64_t)x->first + x->destroyed - 1);
         member_hex(w, "sha256", x->digests[x->destroyed - 1]);
         jw_end_object(w);
 }
@@ -131,17 +108,17 @@ static void write_after(struct json_writer *w, const struct certificate_constitu
                 return;
         }
         jw_object(w);
-        member_u64(w, "slices", x->slices);
+        jw_member_u64(w, "slices", x->slices);
         member_hex(w, "sha256", x->file_hash);
         member_hex(w, "parameters_sha256", x->data_hash);
         member_hex(w, "config_sha256", x->config_hash);
-        member_text(w, "kernel", x->kernel);
+        jw_member_text(w, "kernel", x->kernel);
         jw_key(w, "retained");
         jw_object(w);
-        member_u64(w, "records", x->retained_records);
+        jw_member_u64(w, "records", x->retained_records);
         member_hex(w, "sha256", x->retained);
         jw_end_object(w);
-        member_time(w, "trained_at", x->trained_ms);
+        jw_member_time(w, "trained_at", x->trained_ms);
         jw_end_object(w);
 }
 
@@ -152,47 +129,46 @@ static void write_constituents(struct json_writer *w, const struct certificate *
         for (uint32_t i = 0; i < c->count; i++) {
                 const struct certificate_constituent *x = &c->constituents[i];
                 jw_object(w);
-                member_text(w, "model", x->model);
-                member_u64(w, "shard", x->shard);
-                member_u64(w, "slice", x->slice);
-                member_u64(w, "records", x->records);
-                member_text(w, "outcome", outcomes[x->outcome]);
+                jw_member_text(w, "model", x->model);
+                jw_member_u64(w, "shard", x->shard);
+                jw_member_u64(w, "slice", x->slice);
+                jw_member_u64(w, "records", x->records);
+                jw_member_text(w, "outcome", outcomes[x->outcome]);
                 write_before(w, x);
                 write_destroyed(w, x, c->destroyed <= CERTIFICATE_DIGESTS_MAX);
                 write_after(w, x);
                 jw_end_object(w);
         }
         jw_end_array(w);
-        member_u64(w, "constituents_left_out", c->left_out);
+        jw_member_u64(w, "constituents_left_out", c->left_out);
 }
 
 static void write_predicate(struct json_writer *w, const struct certificate *c)
 {
         jw_object(w);
-        member_text(w, "erasure", c->erasure);
-        member_text(w, "regulation", c->regulation);
-        member_text(w, "reference", c->reference);
-        member_time(w, "received_at", c->received_ms);
-        member_time(w, "accepted_at", c->accepted_ms);
-        member_time(w, "forgotten_at", c->forgotten_ms);
-        member_time(w, "scrubbed_at", c->scrubbed_ms);
-        member_time(w, "completed_at", c->completed_ms);
-        member_time(w, "deadline", c->deadline_ms);
-        member_time(w, "first_deadline", c->first_deadline_ms);
-        jw_key(w, "overdue");
-        jw_bool(w, c->completed_ms > c->deadline_ms);
-        member_u64(w, "matched", c->matched);
-        member_text(w, "guarantee", c->guarantee);
+        jw_member_text(w, "erasure", c->erasure);
+        jw_member_text(w, "regulation", c->regulation);
+        jw_member_text(w, "reference", c->reference);
+        jw_member_time(w, "received_at", c->received_ms);
+        jw_member_time(w, "accepted_at", c->accepted_ms);
+        jw_member_time(w, "forgotten_at", c->forgotten_ms);
+        jw_member_time(w, "scrubbed_at", c->scrubbed_ms);
+        jw_member_time(w, "completed_at", c->completed_ms);
+        jw_member_time(w, "deadline", c->deadline_ms);
+        jw_member_time(w, "first_deadline", c->first_deadline_ms);
+        jw_member_bool(w, "overdue", c->completed_ms > c->deadline_ms);
+        jw_member_u64(w, "matched", c->matched);
+        jw_member_text(w, "guarantee", c->guarantee);
         write_constituents(w, c);
-        member_u64(w, "checkpoints_destroyed", c->destroyed);
-        member_u64(w, "log_index", c->completed_index);
+        jw_member_u64(w, "checkpoints_destroyed", c->destroyed);
+        jw_member_u64(w, "log_index", c->completed_index);
         jw_key(w, "log");
         jw_object(w);
-        member_text(w, "origin", c->origin);
-        member_u64(w, "forgotten_index", c->forgotten_index);
-        member_u64(w, "completed_index", c->completed_index);
+        jw_member_text(w, "origin", c->origin);
+        jw_member_u64(w, "forgotten_index", c->forgotten_index);
+        jw_member_u64(w, "completed_index", c->completed_index);
         jw_end_object(w);
-        member_text(w, "software", c->software);
+        jw_member_text(w, "software", c->software);
         jw_end_object(w);
 }
 
@@ -201,10 +177,10 @@ void certificate_write(const struct certificate *c, struct buf *out)
         struct json_writer w;
         jw_init(&w, out);
         jw_object(&w);
-        member_text(&w, "_type", STATEMENT_TYPE);
+        jw_member_text(&w, "_type", STATEMENT_TYPE);
         jw_key(&w, "subject");
         write_subjects(&w, c);
-        member_text(&w, "predicateType", CERTIFICATE_PREDICATE_TYPE);
+        jw_member_text(&w, "predicateType", CERTIFICATE_PREDICATE_TYPE);
         jw_key(&w, "predicate");
         write_predicate(&w, c);
         jw_end_object(&w);

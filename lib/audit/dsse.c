@@ -51,13 +51,11 @@ void dsse_sign(const struct note_key *key, const uint8_t seed[SIGN_SEED_BYTES], 
         jw_object(&w);
         jw_key(&w, "payload");
         write_base64(&w, payload, len);
-        jw_key(&w, "payloadType");
-        jw_string(&w, type);
+        jw_member_string(&w, "payloadType", type);
         jw_key(&w, "signatures");
         jw_array(&w);
         jw_object(&w);
-        jw_key(&w, "keyid");
-        jw_string(&w, dsse_keyid(key, keyid));
+        jw_member_string(&w, "keyid", dsse_keyid(key, keyid));
         jw_key(&w, "sig");
         write_base64(&w, signature, sizeof signature);
         jw_end_object(&w);

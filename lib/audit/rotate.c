@@ -48,10 +48,8 @@ static int announce(struct txn *t, const struct audit_log *old, const struct aud
         struct json_writer w;
         jw_init(&w, data);
         jw_object(&w);
-        jw_key(&w, "old");
-        jw_string(&w, old->vkey);
-        jw_key(&w, "new");
-        jw_string(&w, new->vkey);
+        jw_member_string(&w, "old", old->vkey);
+        jw_member_string(&w, "new", new->vkey);
         jw_end_object(&w);
         return data->failed ? txn_fail(t, UL_NOMEM)
                             : audit_append(t, old, now_ms, AUDIT_KEY_ROTATED, "unlearnd", NULL,

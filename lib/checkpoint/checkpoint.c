@@ -49,8 +49,7 @@ static uint64_t data_bytes_of(const struct checkpoint *c)
 
 static void put_hash(struct json_writer *w, const char *key, const uint8_t hash[SHA256_BYTES])
 {
-        jw_key(w, key);
-        jw_hex(w, hash, SHA256_BYTES);
+        jw_member_hex(w, key, hash, SHA256_BYTES);
 }
 
 /* safetensors allows only strings in its metadata. */
@@ -63,16 +62,14 @@ static void put_number(struct json_writer *w, const char *key, uint64_t v)
                 text[--at] = (char)('0' + v % 10);
                 v /= 10;
         } while (v > 0);
-        jw_key(w, key);
-        jw_string(w, text + at);
+        jw_member_string(w, key, text + at);
 }
 
 static void put_metadata(struct json_writer *w, const struct checkpoint *c)
 {
         jw_key(w, "__metadata__");
         jw_object(w);
-        jw_key(w, "format");
-        jw_string(w, format_name);
+        jw_member_string(w, "format", format_name);
         put_hash(w, "config_hash", c->config_hash);
         put_number(w, "shard", c->shard);
         put_number(w, "slice", c->slice);
@@ -80,8 +77,7 @@ static void put_metadata(struct json_writer *w, const struct checkpoint *c)
         put_hash(w, "parent", c->parent);
         put_hash(w, "retained", c->retained);
         put_number(w, "records", c->records);
-        jw_key(w, "kernel");
-        jw_string(w, c->kernel);
+        jw_member_string(w, "kernel", c->kernel);
         if (c->halvings > 0)
                 put_number(w, "halvings", c->halvings);
         jw_end_object(w);
@@ -91,8 +87,7 @@ static void put_tensor(struct json_writer *w, const struct checkpoint_tensor *t,
 {
         jw_key(w, t->name);
         jw_object(w);
-        jw_key(w, "dtype");
-        jw_string(w, "F32");
+        jw_member_string(w, "dtype", "F32");
         jw_key(w, "shape");
         jw_array(w);
         jw_u64(w, t->rows);

@@ -16,20 +16,17 @@ static void strings(struct json_writer *w, const char *key, char *const *texts, 
 
 static void text(struct json_writer *w, const char *key, const char *value)
 {
-        jw_key(w, key);
-        jw_string(w, value);
+        jw_member_string(w, key, value);
 }
 
 static void count(struct json_writer *w, const char *key, uint64_t value)
 {
-        jw_key(w, key);
-        jw_u64(w, value);
+        jw_member_u64(w, key, value);
 }
 
 static void number(struct json_writer *w, const char *key, double value)
 {
-        jw_key(w, key);
-        jw_double(w, value);
+        jw_member_double(w, key, value);
 }
 
 static void columns(struct json_writer *w, const struct model_config *c)
@@ -89,8 +86,7 @@ void model_config_write(const struct model_config *c, struct json_writer *w, boo
         text(w, "optimizer", c->optimizer == OPTIMIZER_ADAM ? "adam" : "sgd");
         text(w, "aggregation", c->aggregation == AGGREGATION_VOTE ? "vote" : "mean");
         count(w, "seed", c->seed);
-        jw_key(w, "standardize");
-        jw_bool(w, c->standardize);
+        jw_member_bool(w, "standardize", c->standardize);
 }
 
 void model_config_hash(const struct model_config *c, uint8_t out[SHA256_BYTES])

@@ -21,10 +21,8 @@ static void put_slices(struct json_writer *w, const struct job *j)
         jw_array(w);
         for (uint32_t i = 0; i < j->slices; i++) {
                 jw_object(w);
-                jw_key(w, "rows");
-                jw_u64(w, j->slice[i].rows);
-                jw_key(w, "live");
-                jw_u64(w, j->slice[i].live);
+                jw_member_u64(w, "rows", j->slice[i].rows);
+                jw_member_u64(w, "live", j->slice[i].live);
                 jw_end_object(w);
         }
         jw_end_array(w);
@@ -37,29 +35,20 @@ int job_write(const struct job *j, struct buf *out)
                 return UL_INVALID;
         jw_init(&w, out);
         jw_object(&w);
-        jw_key(&w, "id");
-        jw_string(&w, j->id);
-        jw_key(&w, "fence");
-        jw_u64(&w, j->fence);
-        jw_key(&w, "root");
-        jw_string(&w, j->root);
-        jw_key(&w, "scratch");
-        jw_string(&w, j->scratch);
+        jw_member_string(&w, "id", j->id);
+        jw_member_u64(&w, "fence", j->fence);
+        jw_member_string(&w, "root", j->root);
+        jw_member_string(&w, "scratch", j->scratch);
         jw_key(&w, "config");
         jw_object(&w);
         model_config_write(j->config, &w, true);
         jw_end_object(&w);
-        jw_key(&w, "model_key");
-        jw_hex(&w, j->model_key, KEY_BYTES);
-        jw_key(&w, "shard");
-        jw_u64(&w, j->shard);
-        jw_key(&w, "from");
-        jw_u64(&w, j->from);
+        jw_member_hex(&w, "model_key", j->model_key, KEY_BYTES);
+        jw_member_u64(&w, "shard", j->shard);
+        jw_member_u64(&w, "from", j->from);
         put_slices(&w, j);
-        jw_key(&w, "parent");
-        jw_hex(&w, j->parent, SHA256_BYTES);
-        jw_key(&w, "kernel");
-        jw_string(&w, j->kernel);
+        jw_member_hex(&w, "parent", j->parent, SHA256_BYTES);
+        jw_member_string(&w, "kernel", j->kernel);
         jw_end_object(&w);
         return out->failed ? UL_NOMEM : 0;
 }

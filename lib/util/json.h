@@ -83,5 +83,14 @@ void jw_null(struct json_writer *w);
 void jw_time(struct json_writer *w, int64_t ms); /* 0: null */
 void jw_hex(struct json_writer *w, const void *data, size_t len);
 void jw_raw(struct json_writer *w, const char *json, size_t len); /* already valid JSON */
+/* A key with its value, as the functions above write it. */
+void jw_member_string(struct json_writer *w, const char *key, const char *s);
+void jw_member_text(struct json_writer *w, const char *key, const char *s); /* NULL, "": null */
+void jw_member_u64(struct json_writer *w, const char *key, uint64_t v);
+void jw_member_i64(struct json_writer *w, const char *key, int64_t v);
+void jw_member_double(struct json_writer *w, const char *key, double v);
+void jw_member_bool(struct json_writer *w, const char *key, bool v);
+void jw_member_time(struct json_writer *w, const char *key, int64_t ms);
+void jw_member_hex(struct json_writer *w, const char *key, const void *data, size_t len);
 
 #endif

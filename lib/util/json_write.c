@@ -384,3 +384,56 @@ void jw_raw(struct json_writer *w, const char *json, size_t len)
         begin_value(w);
         buf_append(w->out, json, len);
 }
+
+/* --- members --- */
+
+void jw_member_string(struct json_writer *w, const char *key, const char *s)
+{
+        jw_key(w, key);
+        jw_string(w, s);
+}
+
+void jw_member_u64(struct json_writer *w, const char *key, uint64_t v)
+{
+        jw_key(w, key);
+        jw_u64(w, v);
+}
+
+void jw_member_i64(struct json_writer *w, const char *key, int64_t v)
+{
+        jw_key(w, key);
+        jw_i64(w, v);
+}
+
+void jw_member_double(struct json_writer *w, const char *key, double v)
+{
+        jw_key(w, key);
+        jw_double(w, v);
+}
+
+void jw_member_bool(struct json_writer *w, const char *key, bool v)
+{
+        jw_key(w, key);
+        jw_bool(w, v);
+}
+
+void jw_member_time(struct json_writer *w, const char *key, int64_t ms)
+{
+        jw_key(w, key);
+        jw_time(w, ms);
+}
+
+void jw_member_hex(struct json_writer *w, const char *key, const void *data, size_t len)
+{
+        jw_key(w, key);
+        jw_hex(w, data, len);
+}
+
+void jw_member_text(struct json_writer *w, const char *key, const char *s)
+{
+        jw_key(w, key);
+        if (s != NULL && s[0] != '\0')
+                jw_string(w, s);
+        else
+                jw_null(w);
+}
