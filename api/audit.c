@@ -359,20 +359,14 @@ static int write_key(void *arg, const struct audit_key_view *v)
 {
         struct json_writer *w = arg;
         jw_object(w);
-        jw_key(w, "vkey");
-        jw_string(w, v->vkey);
-        jw_key(w, "current");
-        jw_bool(w, v->current);
+        jw_member_string(w, "vkey", v->vkey);
+        jw_member_bool(w, "current", v->current);
         jw_key(w, "announced");
         if (v->announced != UINT64_MAX)
                 jw_u64(w, v->announced);
         else
                 jw_null(w);
-        jw_key(w, "entry");
-        if (v->entry[0] != '\0')
-                jw_string(w, v->entry);
-        else
-                jw_null(w);
+        jw_member_text(w, "entry", v->entry);
         jw_key(w, "handover");
         if (v->handover_len > 0)
                 jw_string_n(w, v->handover, v->handover_len);
@@ -387,18 +381,9 @@ static enum handler_result get_keys(struct request *req)
         struct errinfo e = {0};
         struct buf out = {0};
         struct json_writer w;
-        jw_init(&w, &out);
-        jw_object(&w);
-        jw_key(&w, "items");
-        jw_array(&w);
+        items_begin(&w, &out);
         int err = service_audit_keys(request_service(req), write_key, &w, &e);
-        jw_end_array(&w);
-        jw_end_object(&w);
-        if (err != 0) {
-                buf_free(&out, false);
-                return reply_problem(req, err, &e);
-        }
-        return reply_json(req, 200, &out);
+        return items_reply(req, &w, err, &e);
 }
 
 static const char *const log_query[] = {"type",   "model",     "erasure", "subject",

@@ -27,42 +27,10 @@ static const char style[] =
 
 const char *certificate_page_policy(char out[PAGE_POLICY_SIZE])
 {
-        uint8_t digest[SHA256_BYTES];
-        char text[48];
-        sha256(style, sizeof style - 1, digest);
-        (void)snprintf(out, PAGE_POLICY_SIZE,
-                       "default-src 'none'; style-src 'sha256-%s'; base-uri 'none'; form-action "
-                       "'none'; frame-ancestors 'none'",
-                       base64_encode(digest, sizeof digest, text));
-        return out;
+        return page_policy(style, out);
 }
 
 /* --- text --- */
-
-static void escaped(struct buf *out, const char *text)
-{
-        for (; *text != '\0'; text++) {
-                switch (*text) {
-                case '&':
-                        buf_append_str(out, "&amp;");
-                        break;
-                case '<':
-                        buf_append_str(out, "&lt;");
-                        break;
-                case '>':
-                        buf_append_str(out, "&gt;");
-                        break;
-                case '"':
-                        buf_append_str(out, "&quot;");
-                        break;
-                case '\'':
-                        buf_append_str(out, "&#39;");
-                        break;
-                default:
-                        buf_append(out, text, 1);
-                }
-        }
-}
 
 /* A member's text; "" where it is null. */
 static const char *text_of(const struct json *object, const char *key)
@@ -92,9 +60,9 @@ static void time_text(struct buf *out, const char *rfc3339)
         if (strlen(rfc3339) >= 19) {
                 memcpy(date, rfc3339, 10);
                 memcpy(clock, rfc3339 + 11, 8);
-                escaped(out, date);
+                page_text(out, date);
                 buf_append_str(out, ", ");
-                escaped(out, clock);
+                page_text(out, clock);
                 buf_append_str(out, " UTC");
         } else {
                 buf_append_str(out, "not stated");
@@ -109,14 +77,14 @@ static void plural(struct buf *out, uint64_t n, const char *one, const char *man
 static void row_begin(struct buf *out, const char *head)
 {
         buf_append_str(out, "<tr><th scope=\"row\">");
-        escaped(out, head);
+        page_text(out, head);
         buf_append_str(out, "</th><td>");
 }
 
 static void row_text(struct buf *out, const char *head, const char *text)
 {
         row_begin(out, head);
-        escaped(out, text[0] != '\0' ? text : "none given");
+        page_text(out, text[0] != '\0' ? text : "none given");
         buf_append_str(out, "</td></tr>\n");
 }
 
@@ -126,7 +94,7 @@ static void row_time(struct buf *out, const char *head, const char *rfc3339, con
         time_text(out, rfc3339);
         if (meaning != NULL) {
                 buf_append_str(out, "<br><span class=\"small\">");
-                escaped(out, meaning);
+                page_text(out, meaning);
                 buf_append_str(out, "</span>");
         }
         buf_append_str(out, "</td></tr>\n");
@@ -154,12 +122,12 @@ static void write_head(struct buf *out, const struct json *p)
         *strstr(certificate_page_policy(policy), "; frame-ancestors") = '\0';
         buf_append_str(out, policy);
         buf_append_str(out, "\">\n<title>Certificate of erasure ");
-        escaped(out, text_of(p, "erasure"));
+        page_text(out, text_of(p, "erasure"));
         buf_append_str(out, "</title>\n<style>");
         buf_append_str(out, style);
         buf_append_str(out, "</style></head><body>\n<h1>Certificate of erasure</h1>\n"
                             "<p class=\"small\">Number <code>");
-        escaped(out, text_of(p, "erasure"));
+        page_text(out, text_of(p, "erasure"));
         buf_append_str(out, "</code></p>\n");
 }
 
@@ -227,7 +195,7 @@ static void fingerprint(struct buf *out, const struct json *of)
                 return;
         }
         buf_append_str(out, "<code>");
-        escaped(out, hex);
+        page_text(out, hex);
         buf_append_str(out, "</code>");
 }
 
@@ -236,7 +204,7 @@ static void write_part(struct buf *out, const struct json *c)
         const struct json *after = object_of(c, "after");
         const char *outcome = text_of(c, "outcome");
         buf_append_str(out, "<tr><td>");
-        escaped(out, text_of(c, "model"));
+        page_text(out, text_of(c, "model"));
         buf_printf(out, ", part %llu</td><td>", (unsigned long long)count_of(c, "shard"));
         plural(out, count_of(c, "records"), "record", "records");
         buf_append_str(out, "</td><td>");
@@ -302,11 +270,11 @@ static void write_check(struct buf *out, const struct json *p, const struct buf 
                        "and the log that the service cannot rewrite without being seen. Both "
                        "can be checked on another computer, without trusting the service:</p>\n"
                        "<pre>unlearnctl certificate ");
-        escaped(out, id);
+        page_text(out, id);
         buf_append_str(out, " -o certificate.json --proof certificate.tlog-proof\n"
                             "unlearnctl certificate --verify certificate.json \\\n"
                             "  --proof certificate.tlog-proof \\\n  --key '");
-        escaped(out, vkey);
+        page_text(out, vkey);
         buf_append_str(out, "'</pre>\n<table>\n");
         row_text(out, "Log", text_of(object_of(p, "log"), "origin"));
         row_begin(out, "Entry");
@@ -321,12 +289,12 @@ static void write_check(struct buf *out, const struct json *p, const struct buf 
         buf_append_str(out, "</code></td></tr>\n");
         row_begin(out, "Key of the log");
         buf_append_str(out, "<code>");
-        escaped(out, vkey);
+        page_text(out, vkey);
         buf_append_str(out,
                        "</code><br><span class=\"small\">Compare it with the one that you were "
                        "given by another way.</span></td></tr>\n</table>\n"
                        "<p class=\"small\">Made by ");
-        escaped(out, text_of(p, "software"));
+        page_text(out, text_of(p, "software"));
         buf_append_str(out, ".</p>\n</body></html>\n");
 }
 

@@ -14,9 +14,7 @@ static enum handler_result reply_page(struct request *req, const struct buf *sta
                 buf_free(&page, false);
                 return reply_problem(req, err, NULL);
         }
-        reply_header(req, "Content-Security-Policy", certificate_page_policy(policy));
-        reply_header(req, "X-Content-Type-Options", "nosniff");
-        reply_header(req, "Referrer-Policy", "no-referrer");
+        reply_page_headers(req, certificate_page_policy(policy));
         return reply_body(req, 200, "text/html; charset=utf-8", &page);
 }
 

@@ -130,14 +130,31 @@ int request_no_content(struct request *req, struct errinfo *e)
         return err;
 }
 
+void items_begin(struct json_writer *w, struct buf *out)
+{
+        jw_init(w, out);
+        jw_object(w);
+        jw_key(w, "items");
+        jw_array(w);
+}
+
+enum handler_result items_reply(struct request *req, struct json_writer *w, int err,
+                                const struct errinfo *e)
+{
+        if (err != 0) {
+                buf_free(w->out, false);
+                return reply_problem(req, err, e);
+        }
+        jw_end_array(w);
+        jw_end_object(w);
+        return reply_json(req, 200, w->out);
+}
+
 void list_begin(struct list *l, uint32_t limit)
 {
         memset(l, 0, sizeof(*l));
         l->limit = limit;
-        jw_init(&l->w, &l->out);
-        jw_object(&l->w);
-        jw_key(&l->w, "items");
-        jw_array(&l->w);
+        items_begin(&l->w, &l->out);
 }
 
 bool list_full(struct list *l)
@@ -161,6 +178,13 @@ enum handler_result list_reply(struct request *req, struct list *l, int err,
         reply_next_cursor(req, &l->w, l->more ? l->next : NULL);
         jw_end_object(&l->w);
         return reply_json(req, 200, &l->out);
+}
+
+void reply_page_headers(struct request *req, const char *policy)
+{
+        reply_header(req, "Content-Security-Policy", policy);
+        reply_header(req, "X-Content-Type-Options", "nosniff");
+        reply_header(req, "Referrer-Policy", "no-referrer");
 }
 
 void json_join(struct buf *into, const struct buf *from)

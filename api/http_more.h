@@ -52,6 +52,15 @@ bool list_full(struct list *l);
 enum handler_result list_reply(struct request *req, struct list *l, int err,
                                const struct errinfo *e);
 
+/* A list that has no pages: items_begin() opens {"items": [, items_reply() closes it and replies;
+ * err != 0: replies with the problem instead. */
+void items_begin(struct json_writer *w, struct buf *out);
+enum handler_result items_reply(struct request *req, struct json_writer *w, int err,
+                                const struct errinfo *e);
+
+/* The headers of a page for people. */
+void reply_page_headers(struct request *req, const char *policy);
+
 /* Joins two JSON objects' texts: the members of `from` go to the end of `into`. */
 void json_join(struct buf *into, const struct buf *from);
 

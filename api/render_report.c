@@ -7,12 +7,6 @@
 
 /* --- JSON --- */
 
-static void member_u64(struct json_writer *w, const char *key, uint64_t value)
-{
-        jw_key(w, key);
-        jw_u64(w, value);
-}
-
 static void member_times(struct json_writer *w, const char *key, const struct report_times *t)
 {
         const struct {
@@ -21,7 +15,7 @@ static void member_times(struct json_writer *w, const char *key, const struct re
         } members[] = {{"median", t->median_s}, {"mean", t->mean_s}, {"worst", t->worst_s}};
         jw_key(w, key);
         jw_object(w);
-        member_u64(w, "count", t->count);
+        jw_member_u64(w, "count", t->count);
         for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
                 jw_key(w, members[i].key);
                 if (t->count == 0)
@@ -39,21 +33,21 @@ static void member_reasons(struct json_writer *w, const char *key, const uint64_
         jw_object(w);
         for (uint32_t i = 1; i < REPORT_REASONS; i++)
                 if (counts[i] > 0 && name(i) != NULL)
-                        member_u64(w, name(i), counts[i]);
+                        jw_member_u64(w, name(i), counts[i]);
         jw_end_object(w);
 }
 
 static void group_members(struct json_writer *w, const struct report_group *g)
 {
-        member_u64(w, "received", g->received);
-        member_u64(w, "completed", g->completed);
-        member_u64(w, "refused", g->refused);
-        member_u64(w, "pending", g->pending);
-        member_u64(w, "held", g->held);
-        member_u64(w, "in_time", g->in_time);
-        member_u64(w, "overdue", g->overdue);
-        member_u64(w, "overdue_pending", g->overdue_pending);
-        member_u64(w, "extended", g->extended);
+        jw_member_u64(w, "received", g->received);
+        jw_member_u64(w, "completed", g->completed);
+        jw_member_u64(w, "refused", g->refused);
+        jw_member_u64(w, "pending", g->pending);
+        jw_member_u64(w, "held", g->held);
+        jw_member_u64(w, "in_time", g->in_time);
+        jw_member_u64(w, "overdue", g->overdue);
+        jw_member_u64(w, "overdue_pending", g->overdue_pending);
+        jw_member_u64(w, "extended", g->extended);
         member_reasons(w, "refused_by_reason", g->refused_for, service_refusal_reason);
         member_reasons(w, "extended_by_reason", g->extended_for, service_extension_reason);
         member_times(w, "seconds_to_forgotten", &g->forgotten);
@@ -64,14 +58,10 @@ static void group_members(struct json_writer *w, const struct report_group *g)
 void render_report(struct json_writer *w, const struct report_view *v)
 {
         jw_object(w);
-        jw_key(w, "since");
-        jw_time(w, v->since_ms);
-        jw_key(w, "until");
-        jw_time(w, v->until_ms);
-        jw_key(w, "generated_at");
-        jw_time(w, v->generated_ms);
-        jw_key(w, "log");
-        jw_string(w, v->log_name);
+        jw_member_time(w, "since", v->since_ms);
+        jw_member_time(w, "until", v->until_ms);
+        jw_member_time(w, "generated_at", v->generated_ms);
+        jw_member_string(w, "log", v->log_name);
         jw_key(w, "total");
         jw_object(w);
         group_members(w, v->total);
@@ -83,11 +73,7 @@ void render_report(struct json_writer *w, const struct report_view *v)
                 if (g->received == 0)
                         continue;
                 jw_object(w);
-                jw_key(w, "regulation");
-                if (g->regulation != NULL)
-                        jw_string(w, g->regulation);
-                else
-                        jw_null(w);
+                jw_member_text(w, "regulation", g->regulation);
                 group_members(w, g);
                 jw_end_object(w);
         }
@@ -97,9 +83,7 @@ void render_report(struct json_writer *w, const struct report_view *v)
 
 /* --- a page --- */
 
-static const char page_head[] =
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-        "<title>Erasure requests</title>\n<style>\n"
+static const char style[] =
         "body{font:11pt/1.4 Georgia,serif;max-width:48em;margin:2em auto;padding:0 1em}\n"
         "table{border-collapse:collapse;width:100%}\n"
         "th,td{border-bottom:1px solid #999;padding:.25em .5em;text-align:right}\n"
@@ -107,28 +91,11 @@ static const char page_head[] =
         "tr.part td:first-child{padding-left:2em}\n"
         "caption{text-align:left;font-weight:bold;padding:1em 0 .5em}\n"
         "footer{font-size:9pt;margin-top:2em;overflow-wrap:anywhere}\n"
-        "@media print{body{margin:0;max-width:none}}\n</style>\n</head>\n<body>\n";
+        "@media print{body{margin:0;max-width:none}}\n";
 
-static void escaped(struct buf *out, const char *text)
+const char *report_page_policy(char out[PAGE_POLICY_SIZE])
 {
-        for (; *text != '\0'; text++) {
-                switch (*text) {
-                case '&':
-                        buf_append_str(out, "&amp;");
-                        break;
-                case '<':
-                        buf_append_str(out, "&lt;");
-                        break;
-                case '>':
-                        buf_append_str(out, "&gt;");
-                        break;
-                case '"':
-                        buf_append_str(out, "&quot;");
-                        break;
-                default:
-                        buf_append(out, text, 1);
-                }
-        }
+        return page_policy(style, out);
 }
 
 /* 0.012 s, 3.4 min, 5.1 h, 12.0 days */
@@ -271,8 +238,11 @@ static void times(struct buf *out, const struct report_view *v)
 
 void render_report_html(struct buf *out, const struct report_view *v)
 {
-        buf_append_str(out, page_head);
-        buf_append_str(out, "<h1>Erasure requests</h1>\n");
+        buf_append_str(out,
+                       "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+                       "<title>Erasure requests</title>\n<style>");
+        buf_append_str(out, style);
+        buf_append_str(out, "</style>\n</head>\n<body>\n<h1>Erasure requests</h1>\n");
         period(out, v);
         counts(out, v);
         times(out, v);
@@ -282,6 +252,6 @@ void render_report_html(struct buf *out, const struct report_view *v)
                        "<em>Answered</em>: completed or refused. Deadlines: one month (GDPR art. "
                        "12(3)), 45 days (Cal. Civ. Code 1798.130), with their extensions.</p>\n"
                        "<p>Every number can be recomputed from the audit log ");
-        escaped(out, v->log_name);
+        page_text(out, v->log_name);
         buf_append_str(out, ".</p></footer>\n</body>\n</html>\n");
 }

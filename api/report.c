@@ -58,9 +58,10 @@ enum handler_result get_report(struct request *req)
         }
         r->html = request_accepts(req, "text/html");
         request_set_context(req, r, reporting_free);
-        if (r->html)
-                reply_header(req, "Content-Security-Policy",
-                             "default-src 'none'; style-src 'unsafe-inline'");
+        if (r->html) {
+                char policy[PAGE_POLICY_SIZE];
+                reply_page_headers(req, report_page_policy(policy));
+        }
         return reply_stream(req, 200, r->html ? "text/html; charset=utf-8" : "application/json",
                             report_piece, r);
 }

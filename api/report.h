@@ -4,6 +4,7 @@
 #define UNLEARND_API_REPORT_H
 
 #include "api/http.h"
+#include "api/page.h"
 
 enum handler_result get_report(struct request *req);
 
@@ -11,5 +12,6 @@ enum handler_result get_report(struct request *req);
 void render_report(struct json_writer *w, const struct report_view *v);
 /* One page of HTML that prints on paper: no script, nothing fetched. */
 void render_report_html(struct buf *out, const struct report_view *v);
+const char *report_page_policy(char out[PAGE_POLICY_SIZE]); /* its Content-Security-Policy */
 
 #endif

@@ -8,30 +8,19 @@ static int render(void *arg, const struct witness_view *v)
 {
         struct json_writer *w = arg;
         jw_object(w);
-        jw_key(w, "name");
-        jw_string(w, v->name);
-        jw_key(w, "vkey");
-        jw_string(w, v->key);
-        jw_key(w, "size");
-        jw_u64(w, v->size);
-        jw_key(w, "cosignature_time");
-        jw_time(w, v->cosignature_s * 1000);
-        jw_key(w, "last_cosigned_at");
-        jw_time(w, v->cosigned_ms);
-        jw_key(w, "last_attempt_at");
-        jw_time(w, v->attempt_ms);
-        jw_key(w, "last_outcome");
-        if (v->outcome != NULL)
-                jw_string(w, v->outcome);
-        else
-                jw_null(w);
+        jw_member_string(w, "name", v->name);
+        jw_member_string(w, "vkey", v->key);
+        jw_member_u64(w, "size", v->size);
+        jw_member_time(w, "cosignature_time", v->cosignature_s * 1000);
+        jw_member_time(w, "last_cosigned_at", v->cosigned_ms);
+        jw_member_time(w, "last_attempt_at", v->attempt_ms);
+        jw_member_text(w, "last_outcome", v->outcome);
         jw_key(w, "last_status");
         if (v->status != 0)
                 jw_u64(w, v->status);
         else
                 jw_null(w);
-        jw_key(w, "failures");
-        jw_u64(w, v->failures);
+        jw_member_u64(w, "failures", v->failures);
         jw_key(w, "checkpoint");
         if (v->checkpoint_len > 0)
                 jw_string_n(w, v->checkpoint, v->checkpoint_len);
@@ -46,18 +35,9 @@ static enum handler_result list_witnesses(struct request *req)
         struct errinfo e = {0};
         struct buf out = {0};
         struct json_writer w;
-        jw_init(&w, &out);
-        jw_object(&w);
-        jw_key(&w, "items");
-        jw_array(&w);
+        items_begin(&w, &out);
         int err = service_witness_list(request_service(req), render, &w, &e);
-        jw_end_array(&w);
-        jw_end_object(&w);
-        if (err != 0) {
-                buf_free(&out, false);
-                return reply_problem(req, err, &e);
-        }
-        return reply_json(req, 200, &out);
+        return items_reply(req, &w, err, &e);
 }
 
 const struct route witnesses_routes[] = {

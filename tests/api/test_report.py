@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The report of a period against a recomputation from the exported log, which shares nothing with it but
 the definitions: received, completed, refused by reason, in time, overdue, extended, and how long it took."""
+import base64
+import hashlib
 import json
 import random
 import statistics
@@ -158,7 +160,11 @@ def check_page(page, total):
     import xml.etree.ElementTree as ET
     assert page.headers["Content-Type"] == "text/html; charset=utf-8"
     assert "script" not in page.text and "http" not in page.text and "url(" not in page.text
-    assert page.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    style = page.text.split("<style>")[1].split("</style>")[0]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert page.headers["Content-Security-Policy"].startswith(
+        f"default-src 'none'; style-src 'sha256-{digest}'; ")
+    assert page.headers["X-Content-Type-Options"] == "nosniff"
     tree = ET.fromstring(page.text.replace("<!DOCTYPE html>", "").replace("&ndash;", "-")
                          .replace('<meta charset="utf-8">', ""))
     rows = {}
