@@ -19,6 +19,7 @@
 
 enum {
         CONFIG_FILE_MAX = 256 * 1024, /* the documented file is some 10 KiB */
+        CONFIG_LINE_MAX = 4096,       /* a webhook's address may be long */
         NAME_MAX_BYTES = 64,          /* a section or option name */
         WORKERS_DEFAULT_MAX = 8,      /* past it, ask */
         SEEN_MAX = 64,                /* options of the table, at most */
@@ -482,12 +483,10 @@ static int on_option(void *user, const char *section, const char *name, const ch
         if (r->e.code != 0)
                 return 1;
         const struct option_spec *o = find(section, name);
-        if (webhook_section(section)) {
-                (void)webhook_set(r->c, section, name, value, &r->e);
-                return r->e.code == 0;
-        }
-        if (witness_section(section)) {
-                (void)witness_set(r->c, section, name, value, &r->e);
+        const char *own = NULL;
+        const struct section_spec *named = config_section(section, &own);
+        if (named != NULL) {
+                (void)config_section_set(r->c, named, own, name, value, &r->e);
                 return r->e.code == 0;
         }
         if (section[0] == '\0')
@@ -513,11 +512,9 @@ static int check_lines(const struct buf *text, const char *path, struct errinfo 
         for (unsigned line = 1; p < end; line++) {
                 const char *nl = memchr(p, '\n', (size_t)(end - p));
                 size_t len = (size_t)((nl != NULL ? nl : end) - p);
-                if (len > INI_MAX_LINE - 3)
-                        return ul_fail(e, UL_INVALID,
-                                       "%.120s:%u: the line is longer than %d bytes; give a longer "
-                                       "value as a flag",
-                                       path, line, INI_MAX_LINE - 3);
+                if (len > CONFIG_LINE_MAX)
+                        return ul_fail(e, UL_INVALID, "%.120s:%u: the line is longer than %d bytes",
+                                       path, line, CONFIG_LINE_MAX);
                 if (memchr(p, '\0', len) != NULL)
                         return ul_fail(e, UL_INVALID, "%.120s:%u: not a text file", path, line);
                 p += len + 1;
@@ -545,6 +542,8 @@ int config_read(const char *path, struct config *c, struct errinfo *e)
                 err = ul_fail(e, UL_NOMEM, "no memory to read %.120s", path);
                 goto out;
         }
+        ini_use_stack = false;
+        ini_max_line = ini_initial_alloc = CONFIG_LINE_MAX + 3; /* "\r\n" and a NUL */
         int line = ini_parse_string((const char *)text.data, on_option, &r);
         if (line == 0)
                 goto out;
@@ -703,9 +702,7 @@ int config_check(const struct config *c, struct errinfo *e)
                                      "allow_networks must be networks such as 10.1.0.0/16, "
                                      "fd00::/8, at most %d, without bits behind their end",
                                      NETWORKS_MAX);
-        err = webhooks_check(c, e);
-        if (err == 0)
-                err = witnesses_check(c, e);
+        err = config_sections_check(c, e);
         if (err != 0)
                 return err;
         if (c->retention_months != 0 && c->retention_months < RETENTION_MONTHS_MIN)

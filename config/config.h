@@ -11,14 +11,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { WEBHOOK_NAME_MAX = 32, WEBHOOK_EVENTS_MAX = 512, WEBHOOKS_MAX = 16 };
+enum { SECTION_NAME_MAX = 32 };
+enum { WEBHOOK_NAME_MAX = SECTION_NAME_MAX, WEBHOOK_EVENTS_MAX = 512, WEBHOOKS_MAX = 16 };
 struct webhook_config {                  /* a section [webhook NAME] */
         char name[WEBHOOK_NAME_MAX + 1]; /* [a-z0-9][a-z0-9_-]{0,31} */
         char url[URL_MAX + 1];
         char events[WEBHOOK_EVENTS_MAX]; /* types and PREFIX.*, separated by spaces or commas */
 };
 
-enum { WITNESS_NAME_MAX = 32, WITNESS_KEY_MAX = 512, WITNESSES_MAX = 16 };
+enum { WITNESS_NAME_MAX = SECTION_NAME_MAX, WITNESS_KEY_MAX = 512, WITNESSES_MAX = 16 };
 struct witness_config {                  /* a section [witness NAME] */
         char name[WITNESS_NAME_MAX + 1]; /* [a-z0-9][a-z0-9_-]{0,31} */
         char url[URL_MAX + 1];           /* the submission prefix */

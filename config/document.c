@@ -47,12 +47,12 @@ static bool opens_section(size_t i)
 }
 
 /* A section that has a name of its own: what it is for, and an example. */
-static void document_section(struct buf *out, const char *help, const char *const *example)
+static void document_section(struct buf *out, const struct section_spec *s)
 {
         buf_append_str(out, "\n");
-        wrap(out, "# ", 0, help);
-        for (; *example != NULL; example++)
-                buf_printf(out, "# %s\n", *example);
+        wrap(out, "# ", 0, s->help);
+        for (size_t i = 0; i < SECTION_EXAMPLE; i++)
+                buf_printf(out, "# %s\n", s->example[i]);
 }
 
 void config_document(struct buf *out)
@@ -74,8 +74,8 @@ void config_document(struct buf *out)
                         buf_printf(out, "# One of %s.\n", o->choices);
                 buf_printf(out, "#%s =%s%s\n", o->name, o->value[0] != '\0' ? " " : "", o->value);
         }
-        document_section(out, webhook_help, webhook_example);
-        document_section(out, witness_help, witness_example);
+        for (size_t i = 0; i < config_section_count; i++)
+                document_section(out, &config_sections[i]);
 }
 
 /* "--data-dir DIR" */
@@ -139,14 +139,13 @@ static void put_roff(struct buf *out, const char *text)
         buf_append_str(out, "\n");
 }
 
-static void man_section(struct buf *out, const char *name, const char *help,
-                        const char *const *example)
+static void man_section(struct buf *out, const struct section_spec *s)
 {
-        buf_printf(out, ".SS [%s NAME]\n", name);
-        put_roff(out, help);
+        buf_printf(out, ".SS [%s NAME]\n", s->kind);
+        put_roff(out, s->help);
         buf_append_str(out, ".PP\n.nf\n");
-        for (; *example != NULL; example++)
-                put_roff(out, *example);
+        for (size_t i = 0; i < SECTION_EXAMPLE; i++)
+                put_roff(out, s->example[i]);
         buf_append_str(out, ".fi\n");
 }
 
@@ -175,6 +174,6 @@ void config_man(struct buf *out)
                         put_roff(out, o->value);
                 }
         }
-        man_section(out, "webhook", webhook_help, webhook_example);
-        man_section(out, "witness", witness_help, witness_example);
+        for (size_t i = 0; i < config_section_count; i++)
+                man_section(out, &config_sections[i]);
 }

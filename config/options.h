@@ -28,25 +28,33 @@ struct option_spec {
 extern const struct option_spec config_options[];
 extern const size_t config_option_count;
 
-/* --- sections [webhook NAME], webhooks.c --- */
+/* --- sections with a name of their own, [KIND NAME]; sections.c --- */
+enum { SECTION_FIELDS = 2, SECTION_EXAMPLE = 3 };
 struct config;
 struct errinfo;
-bool webhook_section(const char *section);
+struct section_spec {
+        const char *kind;
+        const char *help;                     /* what it is for: whole sentences */
+        const char *example[SECTION_EXAMPLE]; /* lines */
+        const char *reserved;                 /* a name that is taken, or NULL */
+        struct {
+                const char *name;
+                size_t offset, size; /* of the text in an item */
+        } fields[SECTION_FIELDS];
+        uint32_t max;        /* items of this kind */
+        size_t count, items; /* of the members of struct config */
+        size_t item_size;
+        int (*check)(const void *item, const char *field, struct errinfo *e);
+};
+extern const struct section_spec config_sections[];
+extern const size_t config_section_count;
+/* The kind of a section, and where its own name begins; NULL for any other section. */
+const struct section_spec *config_section(const char *section, const char **name);
 /* One option of such a section; UL_INVALID. An option that is given twice is refused. */
-int webhook_set(struct config *c, const char *section, const char *name, const char *value,
-                struct errinfo *e);
-int webhooks_check(const struct config *c, struct errinfo *e);
-/* What they are for, and an example. */
-extern const char webhook_help[];
-extern const char *const webhook_example[]; /* lines, NULL-terminated */
-
-/* --- sections [witness NAME], witnesses.c; the same --- */
-bool witness_section(const char *section);
-int witness_set(struct config *c, const char *section, const char *name, const char *value,
-                struct errinfo *e);
-int witnesses_check(const struct config *c, struct errinfo *e);
-extern const char witness_help[];
-extern const char *const witness_example[];
+int config_section_set(struct config *c, const struct section_spec *s, const char *name,
+                       const char *option, const char *value, struct errinfo *e);
+/* What one option alone cannot show. */
+int config_sections_check(const struct config *c, struct errinfo *e);
 
 /* What a section is about, for the documented file. */
 const char *config_section_help(const char *section);

@@ -213,11 +213,11 @@ static void values_out_of_range_are_refused(void **state)
 
 static void lines_that_the_parser_would_cut_are_refused(void **state)
 {
-        char text[512];
+        char text[8192];
         struct config c;
         struct errinfo e;
         (void)state;
-        (void)snprintf(text, sizeof text, "[server]\ndata_dir = /%0300d\n", 0);
+        (void)snprintf(text, sizeof text, "[server]\ndata_dir = /%04096d\n", 0);
         assert_refused(text, "unlearnd.conf:2: the line is longer");
         put("[server]\ndata_dir = /a\0b\n", 25);
         config_defaults(&c);
@@ -379,6 +379,22 @@ static void webhooks_are_sections_of_their_own(void **state)
         assert_refused(many, "more than");
 }
 
+/* Some services put a long secret into the address. */
+static void a_long_address_fits_on_its_line(void **state)
+{
+        char text[2 * URL_MAX] = "[webhook x]\nurl = https://x.example/";
+        size_t at = strlen(text), room = URL_MAX - strlen("https://x.example/");
+        struct config c;
+        struct errinfo e;
+        (void)state;
+        memset(text + at, 'p', room);
+        memcpy(text + at + room, "\n", 2);
+        assert_int_equal(read_text(text, &c, &e), 0);
+        assert_int_equal(strlen(c.webhooks[0].url), URL_MAX);
+        memcpy(text + at + room, "p\n", 3);
+        assert_refused(text, "1 to 2048 bytes");
+}
+
 static void witnesses_are_sections_of_their_own(void **state)
 {
         struct config c;
@@ -410,7 +426,7 @@ static void witnesses_are_sections_of_their_own(void **state)
         int at = snprintf(long_key, sizeof long_key, "[witness x]\nkey = ");
         memset(long_key + at, 'k', WITNESS_KEY_MAX + 1);
         (void)snprintf(long_key + at + WITNESS_KEY_MAX + 1, 2, "\n");
-        assert_refused(long_key, "");
+        assert_refused(long_key, "1 to 512 bytes");
 }
 
 static void what_is_sent_must_make_sense(void **state)
@@ -482,6 +498,7 @@ int main(void)
                 cmocka_unit_test(entries_are_kept_for_two_years_at_least),
                 cmocka_unit_test(no_address_beyond_loopback_is_served_without_tokens),
                 cmocka_unit_test(webhooks_are_sections_of_their_own),
+                cmocka_unit_test(a_long_address_fits_on_its_line),
                 cmocka_unit_test(witnesses_are_sections_of_their_own),
                 cmocka_unit_test(what_is_sent_must_make_sense),
                 cmocka_unit_test(help_and_man_page_name_every_documented_option),
