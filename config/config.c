@@ -155,6 +155,9 @@ const struct option_spec config_options[] = {
          "259200", "SECONDS",
          "A delivery that would be older than this at its next attempt is given up, with an audit "
          "entry. 259200 is three days."},
+        {"outgoing", "hold_outgoing", OPTION_BOOL, TEXT(hold_outgoing), 0, 0, NULL, "false", NULL,
+         "Sends nothing: deliveries wait in their queue and no witness is asked. For a drill on a "
+         "restored backup, which would speak in the name of the real daemon."},
 };
 const size_t config_option_count = sizeof config_options / sizeof config_options[0];
 _Static_assert(sizeof config_options / sizeof config_options[0] <= SEEN_MAX, "raise SEEN_MAX");

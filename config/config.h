@@ -70,6 +70,7 @@ struct config {
         uint32_t delivery_timeout_ms; /* 15000 */
         uint32_t delivery_retry_ms;   /* 5000, four times as long each time, to 12 h */
         uint32_t delivery_give_up_s;  /* 3 days */
+        bool hold_outgoing;
         /* [webhook NAME] */
         uint32_t webhook_count;
         struct webhook_config webhooks[WEBHOOKS_MAX];

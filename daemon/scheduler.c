@@ -195,8 +195,10 @@ static void passes(struct scheduler *k)
                 retention_pass(k);
                 runs_pass(k);
                 verify_pass(k);
-                outgoing_pass(k);
-                witness_pass(k);
+                if (!k->service->config.hold_outgoing) {
+                        outgoing_pass(k);
+                        witness_pass(k);
+                }
                 if (!k->held && !k->scrub_failed && !k->scrubbing)
                         health_end(h, HEALTH_SCRUB);
         }
