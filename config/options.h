@@ -25,6 +25,7 @@ struct option_spec {
         const char *metavar; /* in --help */
         const char *help;    /* whole sentences */
 };
+enum { OPTIONS_MAX = 64 };
 extern const struct option_spec config_options[];
 extern const size_t config_option_count;
 
