@@ -197,15 +197,10 @@ static int export_piece(struct request *req, void *arg, struct buf *out)
 
 static enum handler_result export_entries(struct request *req, const struct filter *f, bool csv)
 {
-        static const char *const paging[] = {"limit", "cursor"};
         struct errinfo e = {0};
-        for (size_t i = 0; i < sizeof(paging) / sizeof(paging[0]); i++) {
-                if (request_query(req, paging[i]) == NULL)
-                        continue;
-                ul_fail_field(&e, UL_SYNTAX, paging[i], "an export has no pages: leave out %s",
-                              paging[i]);
-                return reply_problem(req, UL_SYNTAX, &e);
-        }
+        int err = query_unpaged(req, &e);
+        if (err != 0)
+                return reply_problem(req, err, &e);
         struct export *x = calloc(1, sizeof(*x));
         if (x == NULL)
                 return reply_problem(req, UL_NOMEM, NULL);

@@ -85,6 +85,16 @@ int query_interval(const struct request *req, int64_t *since_ms, int64_t *until_
         return err;
 }
 
+int query_unpaged(const struct request *req, struct errinfo *e)
+{
+        static const char *const paging[] = {"limit", "cursor"};
+        for (size_t i = 0; i < sizeof paging / sizeof paging[0]; i++)
+                if (request_query(req, paging[i]) != NULL)
+                        return ul_fail_field(e, UL_SYNTAX, paging[i],
+                                             "an export has no pages: leave out %s", paging[i]);
+        return 0;
+}
+
 int query_choice(const struct request *req, const char *name, const char *const *names,
                  const char **out, struct errinfo *e)
 {

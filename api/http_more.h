@@ -24,6 +24,8 @@ int query_reference(const struct request *req, const char **out, struct errinfo 
 /* since, until; 0 where absent. An empty interval is refused. */
 int query_interval(const struct request *req, int64_t *since_ms, int64_t *until_ms,
                    struct errinfo *e);
+/* An export has no limit and no cursor. */
+int query_unpaged(const struct request *req, struct errinfo *e);
 /* One of `names` (NULL-terminated); *out NULL where absent. */
 int query_choice(const struct request *req, const char *name, const char *const *names,
                  const char **out, struct errinfo *e);

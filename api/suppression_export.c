@@ -4,6 +4,7 @@
  * reveals nothing of it; the last one how many there were, so that a file that was cut short shows.
  * Suppressions that come or go while it is streamed may be in it or not. */
 #include "api/erasures.h"
+#include "api/http_more.h"
 #include "api/render.h"
 #include "api/suppression_file.h"
 #include <assert.h>
@@ -76,22 +77,17 @@ static void export_noted(void *arg, int err, const struct errinfo *e)
 
 enum handler_result export_suppressions(struct request *req)
 {
-        static const char *const paging[] = {"limit", "cursor"};
         struct errinfo e = {0};
-        for (size_t i = 0; i < sizeof(paging) / sizeof(paging[0]); i++) {
-                if (request_query(req, paging[i]) == NULL)
-                        continue;
-                ul_fail_field(&e, UL_SYNTAX, paging[i], "an export has no pages: leave out %s",
-                              paging[i]);
-                return reply_problem(req, UL_SYNTAX, &e);
-        }
+        int err = query_unpaged(req, &e);
+        if (err != 0)
+                return reply_problem(req, err, &e);
         struct export *x = calloc(1, sizeof(*x));
         if (x == NULL)
                 return reply_problem(req, UL_NOMEM, NULL);
         x->magic = EXPORT_MAGIC;
         x->request = req;
         request_set_context(req, x, export_free);
-        int err = service_suppression_export(request_service(req), request_actor(req), export_noted,
-                                             x, &e);
+        err = service_suppression_export(request_service(req), request_actor(req), export_noted, x,
+                                         &e);
         return err == 0 ? HANDLER_PENDING : reply_problem(req, err, &e);
 }

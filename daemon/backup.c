@@ -196,9 +196,9 @@ static int audit_end(struct backup *b, struct txn *t)
         struct event ev;
         event_begin(&ev);
         event_ulid(&ev, "job", b->job);
-        event_u64(&ev, "files", b->manifest.file_count);
-        event_u64(&ev, "bytes", manifest_bytes(&b->manifest));
-        event_u64(&ev, "erasures", b->manifest.erasures);
+        jw_member_u64(&ev.w, "files", b->manifest.file_count);
+        jw_member_u64(&ev.w, "bytes", manifest_bytes(&b->manifest));
+        jw_member_u64(&ev.w, "erasures", b->manifest.erasures);
         jw_member_bool(&ev.w, "with_keys", b->with_keys);
         return event_append(&ev, b->service, t, "backup.made", b->actor, NULL, NULL);
 }

@@ -133,17 +133,16 @@ static int append_completed(struct service *s, struct txn *t, const uint8_t id[U
                             const uint8_t digest[SHA256_BYTES])
 {
         struct event ev;
-        struct audit_keys keys = {.erasure = id,
-                                  .reference = row->reference[0] != '\0' ? row->reference : NULL};
+        struct audit_keys keys = {.erasure = id, .reference = row->reference};
         uint64_t index = 0;
         event_begin(&ev);
-        event_string(&ev, "erasure", c->erasure);
-        event_u64(&ev, "matched", row->matched);
-        event_string(&ev, "reference", row->reference);
-        event_string(&ev, "regulation", c->regulation);
-        event_string(&ev, "guarantee", c->guarantee);
-        event_u64(&ev, "constituents", (uint64_t)c->count + c->left_out);
-        event_u64(&ev, "checkpoints_destroyed", c->destroyed);
+        jw_member_text(&ev.w, "erasure", c->erasure);
+        jw_member_u64(&ev.w, "matched", row->matched);
+        jw_member_text(&ev.w, "reference", row->reference);
+        jw_member_text(&ev.w, "regulation", c->regulation);
+        jw_member_text(&ev.w, "guarantee", c->guarantee);
+        jw_member_u64(&ev.w, "constituents", (uint64_t)c->count + c->left_out);
+        jw_member_u64(&ev.w, "checkpoints_destroyed", c->destroyed);
         jw_member_hex(&ev.w, "certificate", digest, SHA256_BYTES);
         int err = event_append(&ev, s, t, CERTIFICATE_ENTRY_TYPE, "unlearnd", &keys, &index);
         assert(err != 0 || index == c->completed_index);

@@ -328,11 +328,11 @@ int compaction_moved(struct service *s, struct txn *t, const struct model *m, ui
         if (err != 0 && err != UL_NOT_FOUND)
                 return err;
         event_begin(&ev);
-        event_string(&ev, "model", m->config->name);
-        event_u64(&ev, "shard", shard);
-        event_u64(&ev, "slices_before", c->before);
-        event_u64(&ev, "slices", m->config->slices);
-        event_u64(&ev, "records_moved", c->records);
+        jw_member_text(&ev.w, "model", m->config->name);
+        jw_member_u64(&ev.w, "shard", shard);
+        jw_member_u64(&ev.w, "slices_before", c->before);
+        jw_member_u64(&ev.w, "slices", m->config->slices);
+        jw_member_u64(&ev.w, "records_moved", c->records);
         if (err == 0)
                 event_ulid(&ev, "job", tr.job);
         return event_append(&ev, s, t, "shard.compacted", "unlearnd", &keys, NULL);

@@ -24,12 +24,11 @@ static int append_scrubbed(struct service *s, struct txn *t, const uint8_t id[UL
                            const struct erasure_row *row)
 {
         struct event ev;
-        struct audit_keys keys = {.erasure = id,
-                                  .reference = row->reference[0] != '\0' ? row->reference : NULL};
+        struct audit_keys keys = {.erasure = id, .reference = row->reference};
         event_begin(&ev);
         event_ulid(&ev, "erasure", id);
-        event_u64(&ev, "matched", row->matched);
-        event_string(&ev, "reference", row->reference);
+        jw_member_u64(&ev.w, "matched", row->matched);
+        jw_member_text(&ev.w, "reference", row->reference);
         return event_append(&ev, s, t, "erasure.scrubbed", "unlearnd", &keys, NULL);
 }
 

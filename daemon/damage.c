@@ -120,9 +120,9 @@ static int damage_run(struct command *c, struct txn *t)
                 (void)t_model_put(t, name, &model, NULL, 0);
         }
         event_begin(&ev);
-        event_string(&ev, "model", d->model->config->name);
-        event_u64(&ev, "shard", d->shard);
-        event_u64(&ev, "slice", d->slice);
+        jw_member_text(&ev.w, "model", d->model->config->name);
+        jw_member_u64(&ev.w, "shard", d->shard);
+        jw_member_u64(&ev.w, "slice", d->slice);
         struct audit_keys keys = {.model = d->model->config->name};
         err = event_append(&ev, d->model->service, t, "checkpoint.damaged", "unlearnd", &keys,
                            NULL);

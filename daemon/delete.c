@@ -135,7 +135,7 @@ static int end_model(struct step *s, struct txn *t)
         if (err != 0)
                 return err;
         event_begin(&ev);
-        event_string(&ev, "model", m->config->name);
+        jw_member_text(&ev.w, "model", m->config->name);
         return event_append(&ev, s->lc.k->service, t, "model.deleted", "unlearnd", &keys, NULL);
 }
 

@@ -165,8 +165,8 @@ static void event_request(struct event *ev, const struct erase_request *r,
 {
         event_begin(ev);
         event_ulid(ev, "erasure", id);
-        event_string(ev, "reference", r->reference);
-        event_string(ev, "regulation", regulation_name(row->regulation));
+        jw_member_text(&ev->w, "reference", r->reference);
+        jw_member_text(&ev->w, "regulation", regulation_name(row->regulation));
 }
 
 /* What the entry is found by; *records is allocated. */
@@ -189,8 +189,7 @@ int erasure_audit_accepted(struct service *s, struct txn *t, const struct erase_
                            const struct erasure_origin *from, const struct erasure_row *row)
 {
         struct event ev;
-        struct audit_keys keys = {.erasure = from->id,
-                                  .reference = r->reference[0] != '\0' ? r->reference : NULL};
+        struct audit_keys keys = {.erasure = from->id, .reference = r->reference};
         uint8_t(*records)[PSEUDONYM_BYTES] = NULL;
         bool hold = row->state == ERASURE_ACCEPTED; /* no later entry may say whom it was about */
         int err = hold ? request_keys(r, &records, &keys) : 0;
@@ -199,8 +198,8 @@ int erasure_audit_accepted(struct service *s, struct txn *t, const struct erase_
         event_request(&ev, r, from->id, row);
         jw_member_time(&ev.w, "received_at", row->received_ms);
         jw_member_time(&ev.w, "deadline", row->deadline_ms);
-        event_u64(&ev, "subjects", r->subject_count);
-        event_u64(&ev, "records", r->record_count);
+        jw_member_u64(&ev.w, "subjects", r->subject_count);
+        jw_member_u64(&ev.w, "records", r->record_count);
         if (hold)
                 jw_member_bool(&ev.w, "hold", true);
         if (from->replayed)
@@ -220,8 +219,7 @@ static int audit(struct service *s, struct txn *t, const struct erase_request *r
 {
         const uint8_t *id = from->id;
         struct event ev;
-        struct audit_keys keys = {.erasure = id,
-                                  .reference = r->reference[0] != '\0' ? r->reference : NULL};
+        struct audit_keys keys = {.erasure = id, .reference = r->reference};
         uint8_t(*records)[PSEUDONYM_BYTES] = NULL;
         int err = erasure_audit_accepted(s, t, r, from, row);
         if (err == 0)
@@ -229,16 +227,16 @@ static int audit(struct service *s, struct txn *t, const struct erase_request *r
         if (err != 0)
                 return err;
         event_request(&ev, r, id, row);
-        event_u64(&ev, "matched", row->matched);
-        event_u64(&ev, "affected_shards", row->affected_count);
+        jw_member_u64(&ev.w, "matched", row->matched);
+        jw_member_u64(&ev.w, "affected_shards", row->affected_count);
         jw_key(&ev.w, "affected");
         jw_array(&ev.w);
         for (uint32_t i = 0; i < row->affected_count && i < AUDIT_AFFECTED_MAX; i++) {
                 jw_object(&ev.w);
-                event_string(&ev, "model", affected[i].model_name);
-                event_u64(&ev, "shard", affected[i].shard);
-                event_u64(&ev, "slice", affected[i].slice);
-                event_u64(&ev, "records", affected[i].records);
+                jw_member_text(&ev.w, "model", affected[i].model_name);
+                jw_member_u64(&ev.w, "shard", affected[i].shard);
+                jw_member_u64(&ev.w, "slice", affected[i].slice);
+                jw_member_u64(&ev.w, "records", affected[i].records);
                 jw_end_object(&ev.w);
         }
         jw_end_array(&ev.w);

@@ -12,24 +12,10 @@ void event_begin(struct event *ev)
         jw_object(&ev->w);
 }
 
-void event_u64(struct event *ev, const char *key, uint64_t v)
-{
-        jw_member_u64(&ev->w, key, v);
-}
-
-void event_string(struct event *ev, const char *key, const char *v)
-{
-        jw_key(&ev->w, key);
-        if (v != NULL && v[0] != '\0')
-                jw_string(&ev->w, v);
-        else
-                jw_null(&ev->w);
-}
-
 void event_ulid(struct event *ev, const char *key, const uint8_t id[ULID_BYTES])
 {
         char text[ULID_TEXT + 1];
-        event_string(ev, key, ulid_format(id, text));
+        jw_member_string(&ev->w, key, ulid_format(id, text));
 }
 
 int event_append(struct event *ev, struct service *s, struct txn *t, const char *type,

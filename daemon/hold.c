@@ -80,13 +80,12 @@ static int append(struct decision *d, struct txn *t, const struct erasure_row *r
                   const char *type)
 {
         struct event ev;
-        struct audit_keys keys = {.erasure = d->id,
-                                  .reference = row->reference[0] != '\0' ? row->reference : NULL};
+        struct audit_keys keys = {.erasure = d->id, .reference = row->reference};
         event_begin(&ev);
         event_ulid(&ev, "erasure", d->id);
-        event_string(&ev, "reference", row->reference);
-        event_string(&ev, "regulation", regulation_name(row->regulation));
-        event_string(&ev, "reason_code", d->reason);
+        jw_member_text(&ev.w, "reference", row->reference);
+        jw_member_text(&ev.w, "regulation", regulation_name(row->regulation));
+        jw_member_text(&ev.w, "reason_code", d->reason);
         jw_member_time(&ev.w, "deadline", row->deadline_ms);
         if (row->first_deadline_ms != 0)
                 jw_member_time(&ev.w, "first_deadline", row->first_deadline_ms);

@@ -143,10 +143,10 @@ static int audit_step(const struct applying *a, int64_t now)
                                   .record_count = step->added_count - records};
         event_begin(&ev);
         event_ulid(&ev, "import", step->id);
-        event_u64(&ev, "added", step->added_count);
-        event_u64(&ev, "already", step->already);
-        event_u64(&ev, "lifted", step->lifted);
-        event_u64(&ev, "held", step->held_count);
+        jw_member_u64(&ev.w, "added", step->added_count);
+        jw_member_u64(&ev.w, "already", step->already);
+        jw_member_u64(&ev.w, "lifted", step->lifted);
+        jw_member_u64(&ev.w, "held", step->held_count);
         if (step->replayed)
                 jw_member_time(&ev.w, "imported_at", now);
         int err = event_append(&ev, a->s, a->t, types[step->replayed], step->actor, &keys, NULL);

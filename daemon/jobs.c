@@ -114,7 +114,7 @@ static int job_begin(struct job_command *jc, struct txn *t, const uint8_t id[ULI
         if (err != 0)
                 return err;
         event_begin(&ev);
-        event_string(&ev, "model", jc->model->config->name);
+        jw_member_text(&ev.w, "model", jc->model->config->name);
         event_ulid(&ev, "job", id);
         err = event_append(&ev, jc->service, t, event, jc->actor, &keys, NULL);
         CRASH_POINT("job.recorded");

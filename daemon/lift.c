@@ -49,7 +49,7 @@ static int audit_lift(struct service *s, struct txn *t, int64_t lifted_ms,
                                   .subject_count = 1};
         struct event ev;
         event_begin(&ev);
-        event_u64(&ev, "lifted", removed);
+        jw_member_u64(&ev.w, "lifted", removed);
         if (replayed)
                 jw_member_time(&ev.w, "lifted_at", lifted_ms);
         return event_append(&ev, s, t, replayed ? "suppression.replayed" : "suppression.lifted",

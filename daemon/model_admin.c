@@ -111,7 +111,7 @@ static int create_run(struct command *cmd, struct txn *t)
         if (err != 0)
                 return err;
         event_begin(&ev);
-        event_string(&ev, "model", name);
+        jw_member_text(&ev.w, "model", name);
         jw_member_hex(&ev.w, "config", c->model->config_hash, SHA256_BYTES);
         struct audit_keys keys = {.model = name};
         err = event_append(&ev, c->service, t, "model.created", c->actor, &keys, NULL);
@@ -198,8 +198,8 @@ static int removal_run(struct command *cmd, struct txn *t)
         if (err != 0)
                 return err;
         event_begin(&ev);
-        event_string(&ev, "model", name);
-        event_u64(&ev, "records", row.records);
+        jw_member_text(&ev.w, "model", name);
+        jw_member_u64(&ev.w, "records", row.records);
         struct audit_keys keys = {.model = name};
         err = event_append(&ev, r->model->service, t, "model.deletion_requested", r->actor, &keys,
                            NULL);

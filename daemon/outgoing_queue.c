@@ -161,13 +161,13 @@ static void event_of(struct event *ev, const struct outgoing_item *it)
         const struct outgoing_kind *kind = outgoing_kind(it->row.kind);
         event_begin(ev);
         if (it->endpoint.name[0] != '\0')
-                event_string(ev, "endpoint", it->endpoint.name);
+                jw_member_text(&ev->w, "endpoint", it->endpoint.name);
         else /* its address may hold a secret of its owner's */
-                event_string(ev, "endpoint",
-                             hex_encode(it->row.endpoint, ENDPOINT_HASH_BYTES, hash));
-        event_string(ev, "kind", kind != NULL ? kind->name : NULL);
-        event_string(ev, "outcome", http_outcome_name(it->endpoint.outcome));
-        event_u64(ev, "status", it->endpoint.status);
+                jw_member_text(&ev->w, "endpoint",
+                               hex_encode(it->row.endpoint, ENDPOINT_HASH_BYTES, hash));
+        jw_member_text(&ev->w, "kind", kind != NULL ? kind->name : NULL);
+        jw_member_text(&ev->w, "outcome", http_outcome_name(it->endpoint.outcome));
+        jw_member_u64(&ev->w, "status", it->endpoint.status);
 }
 
 static int give_up(struct service *s, struct txn *t, struct outgoing_item *it)
@@ -176,10 +176,10 @@ static int give_up(struct service *s, struct txn *t, struct outgoing_item *it)
         struct audit_keys keys = {.erasure = known_erasure(&it->row) ? it->row.erasure : NULL};
         event_of(&ev, it);
         event_ulid(&ev, "delivery", it->id);
-        event_string(&ev, "type", it->row.type);
+        jw_member_text(&ev.w, "type", it->row.type);
         if (keys.erasure != NULL)
                 event_ulid(&ev, "erasure", it->row.erasure);
-        event_u64(&ev, "attempts", it->row.attempts);
+        jw_member_u64(&ev.w, "attempts", it->row.attempts);
         int err = event_append(&ev, s, t, "delivery.abandoned", "unlearnd", &keys, NULL);
         metric_add(METRIC_DELIVERIES_ABANDONED, 1);
         return err == 0 ? take_out(t, it) : err;
@@ -212,7 +212,7 @@ static int disable(struct service *s, struct txn *t, struct outgoing_item *it, i
         it->endpoint.state = ENDPOINT_GONE;
         it->endpoint.changed_ms = now;
         event_of(&ev, it);
-        event_u64(&ev, "dropped", it->endpoint.pending);
+        jw_member_u64(&ev.w, "dropped", it->endpoint.pending);
         int err = event_append(&ev, s, t, "endpoint.disabled", "unlearnd", NULL, NULL);
         return err == 0 ? take_out(t, it) : err;
 }

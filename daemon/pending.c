@@ -51,12 +51,11 @@ static int append(struct service *s, struct txn *t, const uint8_t id[ULID_BYTES]
                   const struct erasure_row *row)
 {
         struct event ev;
-        struct audit_keys keys = {.erasure = id,
-                                  .reference = row->reference[0] != '\0' ? row->reference : NULL};
+        struct audit_keys keys = {.erasure = id, .reference = row->reference};
         event_begin(&ev);
         event_ulid(&ev, "erasure", id);
-        event_string(&ev, "reference", row->reference);
-        event_string(&ev, "regulation", regulation_name(row->regulation));
+        jw_member_text(&ev.w, "reference", row->reference);
+        jw_member_text(&ev.w, "regulation", regulation_name(row->regulation));
         jw_member_time(&ev.w, "deadline", row->deadline_ms);
         return event_append(&ev, s, t, "erasure.overdue", "unlearnd", &keys, NULL);
 }

@@ -69,9 +69,9 @@ static int append(struct service *s, struct txn *t, const struct prune_command *
 {
         struct event ev;
         event_begin(&ev);
-        event_u64(&ev, "from", c->from);
-        event_u64(&ev, "to", c->to);
-        event_u64(&ev, "retention_months", s->config.retention_months);
+        jw_member_u64(&ev.w, "from", c->from);
+        jw_member_u64(&ev.w, "to", c->to);
+        jw_member_u64(&ev.w, "retention_months", s->config.retention_months);
         jw_member_time(&ev.w, "older_than", before_ms);
         return event_append(&ev, s, t, "audit.pruned", "unlearnd", NULL, NULL);
 }

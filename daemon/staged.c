@@ -51,11 +51,11 @@ int upload_audit(struct service *s, struct txn *t, const struct model *m, const 
         struct event ev;
         struct audit_keys keys = {.model = m->config->name};
         event_begin(&ev);
-        event_string(&ev, "model", m->config->name);
-        event_u64(&ev, "accepted", counts->accepted);
-        event_u64(&ev, "duplicates", counts->duplicates);
-        event_u64(&ev, "suppressed", counts->suppressed);
-        event_u64(&ev, "rejected", counts->rejected);
+        jw_member_text(&ev.w, "model", m->config->name);
+        jw_member_u64(&ev.w, "accepted", counts->accepted);
+        jw_member_u64(&ev.w, "duplicates", counts->duplicates);
+        jw_member_u64(&ev.w, "suppressed", counts->suppressed);
+        jw_member_u64(&ev.w, "rejected", counts->rejected);
         return event_append(&ev, s, t, "records.loaded", actor, &keys, NULL);
 }
 

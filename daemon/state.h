@@ -453,8 +453,6 @@ struct event {
 };
 /* Opens the data object; members are written through ev->w; event_append closes and appends it. */
 void event_begin(struct event *ev);
-void event_u64(struct event *ev, const char *key, uint64_t v);
-void event_string(struct event *ev, const char *key, const char *v);
 void event_ulid(struct event *ev, const char *key, const uint8_t id[ULID_BYTES]);
 int event_append(struct event *ev, struct service *s, struct txn *t, const char *type,
                  const char *actor, const struct audit_keys *keys, uint64_t *index);

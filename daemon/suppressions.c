@@ -101,7 +101,7 @@ static int export_run(struct command *c, struct txn *t)
         if (err != 0)
                 return err;
         event_begin(&ev);
-        event_u64(&ev, "suppressions", count);
+        jw_member_u64(&ev.w, "suppressions", count);
         return event_append(&ev, x->service, t, "suppressions.exported", x->actor, NULL, NULL);
 }
 

@@ -114,7 +114,7 @@ static int training_ended(struct service *s, struct txn *t, struct model *m,
         if (err != 0)
                 return err;
         event_begin(&ev);
-        event_string(&ev, "model", m->config->name);
+        jw_member_text(&ev.w, "model", m->config->name);
         event_ulid(&ev, "job", id);
         return event_append(&ev, s, t, types[compact][failed != NULL], "unlearnd", &keys, NULL);
 }
@@ -316,11 +316,11 @@ static int audit_trained(struct run *r, struct txn *t, const struct shard_row *s
         struct event ev;
         struct audit_keys keys = {.model = r->model->config->name};
         event_begin(&ev);
-        event_string(&ev, "model", r->model->config->name);
-        event_u64(&ev, "shard", r->shard);
-        event_u64(&ev, "from_slice", r->from);
-        event_u64(&ev, "slices", shard->clean);
-        event_u64(&ev, "records", last->records);
+        jw_member_text(&ev.w, "model", r->model->config->name);
+        jw_member_u64(&ev.w, "shard", r->shard);
+        jw_member_u64(&ev.w, "from_slice", r->from);
+        jw_member_u64(&ev.w, "slices", shard->clean);
+        jw_member_u64(&ev.w, "records", last->records);
         event_ulid(&ev, "job", r->job);
         jw_member_hex(&ev.w, "checkpoint", last->file_hash, SHA256_BYTES);
         jw_member_hex(&ev.w, "retained", last->retained, SHA256_BYTES);

@@ -127,10 +127,10 @@ static int end_run(struct loop_command *lc, struct txn *t)
         if (err != 0)
                 return err;
         event_begin(&ev);
-        event_string(&ev, "model", v->model->config->name);
+        jw_member_text(&ev.w, "model", v->model->config->name);
         event_ulid(&ev, "job", v->job);
-        event_u64(&ev, "shards", v->count);
-        event_u64(&ev, "identical", identical);
+        jw_member_u64(&ev.w, "shards", v->count);
+        jw_member_u64(&ev.w, "identical", identical);
         err = event_append(&ev, lc->k->service, t,
                            failed ? "model.verification_failed" : "model.verified", "unlearnd",
                            &keys, NULL);

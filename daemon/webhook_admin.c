@@ -113,7 +113,7 @@ static int audit(struct webhook_command *c, struct txn *t, const char *type, int
 {
         struct event ev;
         event_begin(&ev);
-        event_string(&ev, "webhook", c->name);
+        jw_member_text(&ev.w, "webhook", c->name);
         if (until_ms != 0)
                 jw_member_time(&ev.w, "previous_until", until_ms);
         return event_append(&ev, c->service, t, type, c->actor, NULL, NULL);

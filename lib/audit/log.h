@@ -33,13 +33,13 @@ int audit_check(struct txn *t, uint64_t from, uint32_t max, uint64_t *next, stru
 
 /* What an entry can be found by, beside its type. */
 struct audit_keys {
-        const char *model;                          /* NULL: none */
+        const char *model;                          /* NULL, "": none */
         const uint8_t *erasure;                     /* [ULID_BYTES] */
         const uint8_t (*subjects)[PSEUDONYM_BYTES]; /* indexed, and NOT part of the entry */
         size_t subject_count;
         const uint8_t (*records)[PSEUDONYM_BYTES];
         size_t record_count;
-        const char *reference;
+        const char *reference; /* NULL, "": none */
 };
 /* data: a JSON object's text; keys and index may be NULL. Returns the index. Uses the write
  * transaction's sticky error; UL_TOO_LARGE for an entry over AUDIT_ENTRY_MAX. */
