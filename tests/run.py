@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 UNIT_SECONDS = 480
 PRINTING = threading.Lock()
-PYTEST = ["crash", "api", "reference"]  # the longest first
+PYTEST = ["crash", "api", "browser", "reference"]  # the longest first
 FIGURES = ROOT / "build" / "figures.jsonl"  # what the tests counted: see tests/reliability.py
 
 
