@@ -131,24 +131,32 @@ static void write_head(struct buf *out, const struct json *p)
         buf_append_str(out, "</code></p>\n");
 }
 
+/* What is said holds in all models, or in those that were named: the page must not say more. */
 static void write_summary(struct buf *out, const struct json *p)
 {
+        bool all = strcmp(text_of(p, "scope"), "all_models") == 0;
+        const struct json *parts = json_get(p, "constituents");
         uint64_t matched = count_of(p, "matched");
         buf_append_str(out, "<p class=\"lead\">");
-        if (matched == 0) {
-                buf_append_str(out,
-                               "No record of the person, or of the records named in the request, "
-                               "was held. The service now refuses to take them in, should somebody "
-                               "try to load them.");
-        } else {
+        if (!all)
+                buf_append_str(out, "The request was for some models by name, and only they were "
+                                    "looked at. ");
+        if (matched > 0) {
                 plural(out, matched, "record was", "records were");
                 buf_append_str(
-                        out, " erased. Everything that the machine-learning models had learned "
-                             "from them was taken back at once, and the parts of the models that "
-                             "it had touched were trained again without them. The service refuses "
-                             "to take them in again.");
+                        out, " erased. Everything that the models had learned from them was taken "
+                             "back at once, and the parts of the models that it had touched were "
+                             "trained again without them.");
+        } else if (parts != NULL && json_first(parts) != NULL) {
+                buf_append_str(out, "An earlier request had erased the records already. The parts "
+                                    "of the models that they had touched were trained again "
+                                    "without them.");
+        } else {
+                buf_append_str(out, "No record of the person, or of those named in the request, "
+                                    "was held.");
         }
-        buf_append_str(out, "</p>\n");
+        buf_append_str(out, all ? " No model of the service takes them in again.</p>\n"
+                                : " These models do not take them in again.</p>\n");
 }
 
 static void write_asked(struct buf *out, const struct json *p)

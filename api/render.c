@@ -153,6 +153,7 @@ void render_erasure(struct json_writer *w, const struct erasure_view *v)
         jw_member_bool(w, "hold", v->held);
         jw_member_time(w, "refused_at", v->refused_ms);
         jw_member_text(w, "refusal_reason", v->refusal);
+        jw_member_text(w, "scope", v->scope);
         jw_member_text(w, "guarantee", v->guarantee);
         member_affected(w, v, true);
         jw_end_object(w);

@@ -122,6 +122,7 @@ static void fill(struct gathered *g, struct service *s, struct txn *t, const uin
         c->deadline_ms = row->deadline_ms;
         c->first_deadline_ms = row->first_deadline_ms;
         c->matched = row->matched;
+        c->scope = row->scoped ? CERTIFICATE_NAMED_MODELS : CERTIFICATE_ALL_MODELS;
         c->origin = audit_origin(s->log);
         c->forgotten_index = row->audit_index;
         c->completed_index = audit_size(t);
@@ -129,12 +130,16 @@ static void fill(struct gathered *g, struct service *s, struct txn *t, const uin
 }
 
 static int append_completed(struct service *s, struct txn *t, const uint8_t id[ULID_BYTES],
-                            const struct erasure_row *row, const struct certificate *c,
-                            const uint8_t digest[SHA256_BYTES])
+                            const struct erasure_row *row, const struct erasure_affected *affected,
+                            const struct certificate *c, const uint8_t digest[SHA256_BYTES])
 {
         struct event ev;
         struct audit_keys keys = {.erasure = id, .reference = row->reference};
+        const char **models = NULL;
         uint64_t index = 0;
+        int err = affected_models(t, affected, row->affected_count, &models, &keys);
+        if (err != 0)
+                return err;
         event_begin(&ev);
         jw_member_text(&ev.w, "erasure", c->erasure);
         jw_member_u64(&ev.w, "matched", row->matched);
@@ -144,7 +149,8 @@ static int append_completed(struct service *s, struct txn *t, const uint8_t id[U
         jw_member_u64(&ev.w, "constituents", (uint64_t)c->count + c->left_out);
         jw_member_u64(&ev.w, "checkpoints_destroyed", c->destroyed);
         jw_member_hex(&ev.w, "certificate", digest, SHA256_BYTES);
-        int err = event_append(&ev, s, t, CERTIFICATE_ENTRY_TYPE, "unlearnd", &keys, &index);
+        err = event_append(&ev, s, t, CERTIFICATE_ENTRY_TYPE, "unlearnd", &keys, &index);
+        free(models);
         assert(err != 0 || index == c->completed_index);
         return err;
 }
@@ -170,7 +176,7 @@ int certificate_record(struct service *s, struct txn *t, const uint8_t id[ULID_B
         err = t_certificate_put(t, id, g.c.completed_index, statement.data, statement.len);
         CRASH_POINT("certificate.recorded");
         if (err == 0)
-                err = append_completed(s, t, id, row, &g.c, digest);
+                err = append_completed(s, t, id, row, affected, &g.c, digest);
 out:
         buf_free(&statement, false);
         gathered_clear(&g);

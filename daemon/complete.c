@@ -21,15 +21,21 @@ static double seconds_between(int64_t from_ms, int64_t to_ms)
 }
 
 static int append_scrubbed(struct service *s, struct txn *t, const uint8_t id[ULID_BYTES],
-                           const struct erasure_row *row)
+                           const struct erasure_row *row, const struct erasure_affected *affected)
 {
         struct event ev;
         struct audit_keys keys = {.erasure = id, .reference = row->reference};
+        const char **models = NULL;
+        int err = affected_models(t, affected, row->affected_count, &models, &keys);
+        if (err != 0)
+                return err;
         event_begin(&ev);
         event_ulid(&ev, "erasure", id);
         jw_member_u64(&ev.w, "matched", row->matched);
         jw_member_text(&ev.w, "reference", row->reference);
-        return event_append(&ev, s, t, "erasure.scrubbed", "unlearnd", &keys, NULL);
+        err = event_append(&ev, s, t, "erasure.scrubbed", "unlearnd", &keys, NULL);
+        free(models);
+        return err;
 }
 
 /* `now`, or the erasure's own last moment where the clock was set back since. */
@@ -45,7 +51,7 @@ int erasure_settle(struct service *s, struct txn *t, const uint8_t id[ULID_BYTES
         assert(row->state == ERASURE_FORGOTTEN);
         if (row->scrubs_left == 0 && row->scrubbed_ms == 0) {
                 row->scrubbed_ms = now = not_before(now, row->forgotten_ms);
-                err = append_scrubbed(s, t, id, row);
+                err = append_scrubbed(s, t, id, row, affected);
                 CRASH_POINT("erasure.scrubbed");
                 metric_observe(METRIC_TIME_TO_SCRUBBED, seconds_between(row->accepted_ms, now));
         }
@@ -58,6 +64,8 @@ int erasure_settle(struct service *s, struct txn *t, const uint8_t id[ULID_BYTES
                 CRASH_POINT("erasure.completed");
                 metric_add(METRIC_ERASURES_COMPLETED, 1);
                 metric_observe(METRIC_TIME_TO_COMPLETED, seconds_between(row->accepted_ms, now));
+                if (err == 0)
+                        err = overlap_end(t, id);
                 if (err == 0)
                         err = pending_end(s, t, id, row, now);
                 if (err == 0)

@@ -56,6 +56,7 @@ static void finish(struct scheduler *k, struct deletion *d, int err, const struc
                         break;
                 }
         }
+        atomic_fetch_sub(&k->service->going, 1);
         if (d->done != NULL)
                 d->done(d->arg, err, e, NULL, false);
         model_unref(d->model);

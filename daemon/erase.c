@@ -112,6 +112,25 @@ static int roll_back(struct hit *h, struct txn *t, const uint8_t id[ULID_BYTES],
         return err == 0 ? t_shard_put(t, h->model->id, h->shard, &shard) : err;
 }
 
+/* Waits with an earlier erasure for the retrain of a shard; nothing else is left to do there. */
+static int stand_by(struct hit *h, struct txn *t, const uint8_t id[ULID_BYTES], int64_t deadline_ms)
+{
+        struct shard_row shard;
+        struct evidence none = {0};
+        int err = t_shard_get(t, h->model->id, h->shard, &shard);
+        if (err != 0)
+                return err;
+        h->slice = h->followed;
+        h->covered = true;
+        if (shard.deadline_ms == 0 || deadline_ms < shard.deadline_ms)
+                shard.deadline_ms = deadline_ms;
+        shard.waiting++;
+        err = evidence_forgotten(&none, t, id, h->model->id, h->shard);
+        if (err == 0)
+                err = t_waiting_put(t, h->model->id, h->shard, id);
+        return err == 0 ? t_shard_put(t, h->model->id, h->shard, &shard) : err;
+}
+
 /* Rolls back every shard that was hit; counts of the models follow. */
 static int apply(struct erase_one *o, struct txn *t, struct hits *h, const uint8_t id[ULID_BYTES],
                  struct erasure_row *row, struct erasure_affected *affected)
@@ -125,14 +144,14 @@ static int apply(struct erase_one *o, struct txn *t, struct hits *h, const uint8
                 for (uint32_t i = 0; i < h->count; i++)
                         if (h->hit[i].model == model)
                                 records += h->hit[i].records;
-                if (records == 0)
-                        continue;
                 err = t_model_get(t, model->config->name, &mrow, NULL);
                 for (uint32_t i = 0; i < h->count && err == 0; i++) {
                         struct hit *hit = &h->hit[i];
                         if (hit->model != model)
                                 continue;
-                        err = roll_back(hit, t, id, &mrow, row->deadline_ms, row->forgotten_ms);
+                        err = hit->records > 0 ? roll_back(hit, t, id, &mrow, row->deadline_ms,
+                                                           row->forgotten_ms)
+                                               : stand_by(hit, t, id, row->deadline_ms);
                         row->scrubs_left += hit->scrubs;
                         row->shards_left += hit->covered;
                         if (err == 0 && hit->rolled_back) {
@@ -148,14 +167,13 @@ static int apply(struct erase_one *o, struct txn *t, struct hits *h, const uint8
                         memcpy(affected[i].model_name, model->config->name,
                                sizeof affected[i].model_name);
                 }
-                if (err == 0) {
-                        mrow.records -= records;
-                        mrow.generation += rolled_back;
-                        err = t_model_put(t, model->config->name, &mrow, NULL, 0);
-                }
-                if (err == 0) {
+                if (err != 0 || records == 0)
+                        continue;
+                mrow.records -= records;
+                mrow.generation += rolled_back;
+                err = t_model_put(t, model->config->name, &mrow, NULL, 0);
+                if (err == 0)
                         err = recall_note(t, model, h, id, mrow.generation, row->forgotten_ms);
-                }
         }
         return err;
 }
@@ -165,6 +183,15 @@ static void event_request(struct event *ev, const struct erase_request *r,
 {
         event_begin(ev);
         event_ulid(ev, "erasure", id);
+        jw_key(&ev->w, "models");
+        if (r->model_count == 0) {
+                jw_null(&ev->w);
+        } else {
+                jw_array(&ev->w);
+                for (uint32_t i = 0; i < r->model_count; i++)
+                        jw_string(&ev->w, r->models[i]);
+                jw_end_array(&ev->w);
+        }
         jw_member_text(&ev->w, "reference", r->reference);
         jw_member_text(&ev->w, "regulation", regulation_name(row->regulation));
 }
@@ -221,11 +248,14 @@ static int audit(struct service *s, struct txn *t, const struct erase_request *r
         struct event ev;
         struct audit_keys keys = {.erasure = id, .reference = r->reference};
         uint8_t(*records)[PSEUDONYM_BYTES] = NULL;
+        const char **models = NULL;
         int err = erasure_audit_accepted(s, t, r, from, row);
         if (err == 0)
                 err = request_keys(r, &records, &keys);
+        if (err == 0)
+                err = affected_models(t, affected, row->affected_count, &models, &keys);
         if (err != 0)
-                return err;
+                goto out;
         event_request(&ev, r, id, row);
         jw_member_u64(&ev.w, "matched", row->matched);
         jw_member_u64(&ev.w, "affected_shards", row->affected_count);
@@ -240,9 +270,9 @@ static int audit(struct service *s, struct txn *t, const struct erase_request *r
                 jw_end_object(&ev.w);
         }
         jw_end_array(&ev.w);
-        if (row->affected_count > 0)
-                keys.model = affected[0].model_name;
         err = event_append(&ev, s, t, "erasure.forgotten", r->actor, &keys, &row->audit_index);
+out:
+        free(models);
         free(records);
         return err;
 }
@@ -263,6 +293,7 @@ struct erasure_row erasure_new_row(const struct erase_request *r, int64_t accept
         struct erasure_row row = {.state = ERASURE_ACCEPTED,
                                   .regulation = (uint8_t)r->regulation,
                                   .held = r->hold,
+                                  .scoped = r->model_count > 0 || r->subject_count == 0,
                                   .accepted_ms = accepted_ms};
         row.received_ms = r->received_ms != 0 ? r->received_ms : row.accepted_ms;
         row.deadline_ms = r->deadline_ms != 0
@@ -306,7 +337,7 @@ static int make_erasure(struct service *s, struct txn *t, struct erase_one *o,
         if (err != 0)
                 goto out;
         *row = executed_row(&o->request, from, &h);
-        row->scrubs_left = h.upload_count + h.follow_count;
+        row->scrubs_left = h.upload_count + h.follow_count + h.going_count;
         err = apply(o, t, &h, from->id, row, *affected);
         if (err == 0)
                 err = audit(s, t, &o->request, from, row, *affected);

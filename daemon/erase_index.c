@@ -63,7 +63,7 @@ static int scope_named(struct hits *h, struct service *s, const char *name, cons
 int hits_scope(struct hits *h, struct service *s, const struct erase_request *r, struct errinfo *e)
 {
         int err = 0;
-        *h = (struct hits){0};
+        *h = (struct hits){.going = r->model_count == 0 && atomic_load(&s->going) > 0};
         if (r->model_count == 0)
                 err = registry_all(s, &h->models, &h->model_count, e);
         for (uint32_t i = 0; i < r->model_count && err == 0; i++)
@@ -80,10 +80,11 @@ void hits_clear(struct hits *h)
         free(h->hit);
         free(h->uploads);
         free(h->follows);
+        free(h->noted);
         *h = (struct hits){0};
 }
 
-static struct hit *hit_of(struct hits *h, struct model *m, uint32_t shard)
+struct hit *hit_of(struct hits *h, struct model *m, uint32_t shard)
 {
         for (uint32_t i = 0; i < h->count; i++)
                 if (h->hit[i].model == m && h->hit[i].shard == shard)
@@ -97,7 +98,8 @@ static struct hit *hit_of(struct hits *h, struct model *m, uint32_t shard)
                 h->cap = cap;
         }
         struct hit *hit = &h->hit[h->count++];
-        *hit = (struct hit){.model = m, .shard = shard, .slice = UINT32_MAX};
+        *hit = (struct hit){
+                .model = m, .shard = shard, .slice = UINT32_MAX, .followed = UINT32_MAX};
         return hit;
 }
 
@@ -171,8 +173,8 @@ static int tombstone_slice(struct txn *t, uint32_t model, uint32_t shard, uint32
         return t_slice_put(t, model, shard, slice, &row);
 }
 
-static int put_scrub(struct txn *t, const uint8_t *id, uint32_t model, enum scrub_kind kind,
-                     const uint8_t pseudonym[PSEUDONYM_BYTES], const struct scrub_row *row)
+int hits_scrub(struct txn *t, const uint8_t *id, uint32_t model, enum scrub_kind kind,
+               const uint8_t pseudonym[PSEUDONYM_BYTES], const struct scrub_row *row)
 {
         struct scrub_key key = {.model = model, .kind = kind};
         memcpy(key.erasure, id, ULID_BYTES);
@@ -196,46 +198,8 @@ static int call_off(struct hits *h, struct txn *t, uint32_t model, uint32_t uplo
         h->uploads[h->upload_count++] = upload;
         put_be32(name, upload);
         int err = upload_call_off(t, upload);
-        return err != 0 ? err : put_scrub(t, id, model, SCRUB_UPLOAD, name, &(struct scrub_row){0});
-}
-
-/* Where an earlier erasure took the data and has not overwritten it yet, this one is scrubbed with
- * that one: it finds nothing in the index, but the bytes are still there. */
-static int follow(struct hits *h, struct txn *t, const uint8_t pseudonym[PSEUDONYM_BYTES],
-                  uint32_t scope, enum suppression_kind kind, const uint8_t *id)
-{
-        struct suppression_row by;
-        struct erasure_row earlier;
-        int err = t_suppression_get(t, pseudonym, scope, kind, &by);
-        if (err == 0 && memcmp(by.erasure, id, ULID_BYTES) == 0)
-                return 0;
-        if (err == 0)
-                err = t_erasure_get(t, by.erasure, &earlier, NULL);
-        if (err != 0 || earlier.scrubbed_ms != 0)
-                return err == UL_NOT_FOUND ? 0 : err;
-        for (uint32_t i = 0; i < h->follow_count; i++)
-                if (memcmp(h->follows[i], by.erasure, ULID_BYTES) == 0)
-                        return 0;
-        void *grown = realloc(h->follows, (h->follow_count + 1) * sizeof *h->follows);
-        if (grown == NULL)
-                return txn_fail(t, UL_NOMEM);
-        h->follows = grown;
-        memcpy(h->follows[h->follow_count++], by.erasure, ULID_BYTES);
-        return put_scrub(t, id, 0, (enum scrub_kind)SCRUB_FOLLOW, by.erasure,
-                         &(struct scrub_row){0});
-}
-
-/* Before the subject's suppression becomes this erasure's. */
-static int follow_subject(struct hits *h, struct txn *t, const uint8_t subject[PSEUDONYM_BYTES],
-                          const uint8_t *id)
-{
-        int err = 0;
-        for (uint32_t k = 0; k < h->scope_count && err == 0; k++) {
-                err = follow(h, t, subject, h->models[k]->scope, SUPPRESS_SUBJECT, id);
-                if (err == 0)
-                        err = follow(h, t, subject, h->models[k]->scope, SUPPRESS_RECORD, id);
-        }
-        return err;
+        return err != 0 ? err
+                        : hits_scrub(t, id, model, SCRUB_UPLOAD, name, &(struct scrub_row){0});
 }
 
 static int subject_hit(struct hits *h, struct txn *t, struct model *m,
@@ -268,8 +232,8 @@ static int subject_hit(struct hits *h, struct txn *t, struct model *m,
                 row.erased = 1;
                 hit->scrubs++;
                 (void)t_subject_put(t, m->id, subject, &row);
-                err = put_scrub(t, id, m->id, SCRUB_SUBJECT, subject,
-                                &(struct scrub_row){.shard = row.shard});
+                err = hits_scrub(t, id, m->id, SCRUB_SUBJECT, subject,
+                                 &(struct scrub_row){.shard = row.shard});
         }
         free(c.slice);
         return err;
@@ -331,7 +295,8 @@ static int record_hit(struct hits *h, struct txn *t, struct model *m, const stru
         if (in_scope && subject_named(r, row.subject, r->subject_count))
                 return 0; /* forgotten with its subject */
         if (subject.erased)
-                return id != NULL ? follow(h, t, row.subject, m->scope, SUPPRESS_SUBJECT, id) : 0;
+                return id != NULL ? overlap_suppressed(h, t, row.subject, m, SUPPRESS_SUBJECT, id)
+                                  : 0;
         struct hit *hit = hit_of(h, m, row.shard);
         if (hit == NULL)
                 return UL_NOMEM;
@@ -347,9 +312,12 @@ static int record_hit(struct hits *h, struct txn *t, struct model *m, const stru
         (void)tombstone_slice(t, m->id, row.shard, row.slice, 1);
         (void)subject_less(t, m->id, row.subject, &subject, row.slice);
         (void)t_record_del(t, m->id, record);
-        return put_scrub(
-                t, id, m->id, SCRUB_RECORD, record,
-                &(struct scrub_row){.shard = row.shard, .slice = row.slice, .row = row.row});
+        err = overlap_note(h, t, row.subject, id);
+        return err != 0 ? err
+                        : hits_scrub(t, id, m->id, SCRUB_RECORD, record,
+                                     &(struct scrub_row){.shard = row.shard,
+                                                         .slice = row.slice,
+                                                         .row = row.row});
 }
 
 static int suppress(struct txn *t, const struct hits *h, const struct erase_request *r,
@@ -373,18 +341,21 @@ int hits_collect(struct hits *h, struct txn *t, const struct erase_request *r, c
                 if (subject_named(r, r->subjects[i], i))
                         continue;
                 if (id != NULL)
-                        err = follow_subject(h, t, r->subjects[i], id);
+                        err = overlap_subject(h, t, r->subjects[i], id);
                 if (id != NULL && err == 0)
                         err = suppress(t, h, r, r->subjects[i], id);
                 for (uint32_t k = 0; k < h->scope_count && err == 0; k++)
                         err = subject_hit(h, t, h->models[k], r->subjects[i], id);
+                if (err == 0 && id != NULL && h->going)
+                        err = overlap_going(h, t, r->subjects[i], id);
         }
         for (uint32_t i = 0; i < r->record_count && err == 0; i++) {
                 struct suppression_row row = {.since_ms = now_ms()};
                 struct model *m = find(h, r->records[i].model, h->model_count);
                 if (id != NULL) {
                         memcpy(row.erasure, id, ULID_BYTES);
-                        err = follow(h, t, r->records[i].pseudonym, m->scope, SUPPRESS_RECORD, id);
+                        err = overlap_suppressed(h, t, r->records[i].pseudonym, m, SUPPRESS_RECORD,
+                                                 id);
                         if (err == 0)
                                 err = t_suppression_put(t, r->records[i].pseudonym, m->scope,
                                                         SUPPRESS_RECORD, &row);
@@ -392,5 +363,7 @@ int hits_collect(struct hits *h, struct txn *t, const struct erase_request *r, c
                 if (err == 0)
                         err = record_hit(h, t, m, r, i, id);
         }
+        if (err == 0 && id != NULL)
+                err = overlap_keep(h, t, id);
         return err == 0 ? 0 : ul_fail(e, err, "the index cannot be read or changed");
 }

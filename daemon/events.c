@@ -4,6 +4,9 @@
  * asked to be told of it is told from that transaction on. */
 #include "daemon/webhook.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 void event_begin(struct event *ev)
 {
         *ev = (struct event){0};
@@ -39,4 +42,24 @@ int event_append(struct event *ev, struct service *s, struct txn *t, const char 
         if (err == 0)
                 metric_add(METRIC_AUDIT_ENTRIES, 1);
         return err;
+}
+
+int affected_models(struct txn *t, const struct erasure_affected *affected, uint32_t count,
+                    const char ***models, struct audit_keys *keys)
+{
+        const char **names = calloc(count + 1, sizeof *names);
+        size_t n = 0;
+        *models = names;
+        if (names == NULL)
+                return txn_fail(t, UL_NOMEM);
+        for (uint32_t i = 0; i < count; i++) {
+                size_t k = 0;
+                while (k < n && strcmp(names[k], affected[i].model_name) != 0)
+                        k++;
+                if (k == n)
+                        names[n++] = affected[i].model_name;
+        }
+        keys->models = names;
+        keys->model_count = n;
+        return 0;
 }

@@ -41,13 +41,35 @@ static int any_later(struct txn *t, const struct gathered *g, const uint8_t id[U
         return err;
 }
 
-static int audit_lift(struct service *s, struct txn *t, int64_t lifted_ms,
-                      const uint8_t pseudonym[PSEUDONYM_BYTES], const char *actor, bool replayed,
-                      uint32_t removed)
+/* Does one of them stand for an erasure whose data may still be on the disk? An erasure that comes
+ * after finds what it has to wait for by the suppression (overlap.c). */
+static int any_unscrubbed(struct txn *t, const struct gathered *g, bool *unscrubbed)
 {
-        struct audit_keys keys = {.subjects = (const uint8_t(*)[PSEUDONYM_BYTES])pseudonym,
-                                  .subject_count = 1};
+        struct erasure_row row;
+        int err = 0;
+        *unscrubbed = false;
+        for (uint32_t i = 0; i < g->count && err == 0 && !*unscrubbed; i++) {
+                err = t_erasure_get(t, g->entries[i].row.erasure, &row, NULL);
+                *unscrubbed = err == 0 && row.state == ERASURE_FORGOTTEN && row.scrubbed_ms == 0;
+                err = err == UL_NOT_FOUND ? 0 : err; /* of another instance */
+        }
+        return err;
+}
+
+static int audit_lift(struct service *s, struct txn *t, int64_t lifted_ms, const struct gathered *g,
+                      const char *actor, bool replayed, uint32_t removed)
+{
+        const uint8_t(*whom)[PSEUDONYM_BYTES] = (const uint8_t(*)[PSEUDONYM_BYTES])g->pseudonym;
+        struct audit_keys keys = {.subjects = whom, .records = whom};
         struct event ev;
+        for (uint32_t i = 0; i < g->count; i++) {
+                if (g->entries[i].kind == SUPPRESS_RECORD)
+                        keys.record_count = 1;
+                else
+                        keys.subject_count = 1;
+        }
+        if (g->count == 0) /* replayed, and an erasure has suppressed whom it was about since */
+                keys.subject_count = 1;
         event_begin(&ev);
         jw_member_u64(&ev.w, "lifted", removed);
         if (replayed)
@@ -65,9 +87,13 @@ int suppression_lift(struct service *s, struct txn *t, const uint8_t id[ULID_BYT
         *removed = 0;
         int err = t_suppression_each(t, pseudonym, 0, 0, gather, &g);
         err = err == 1 ? 0 : err;
-        bool later = false;
+        bool later = false, unscrubbed = false;
         if (replayed && err == 0)
                 err = any_later(t, &g, id, &later);
+        if (!replayed && err == 0)
+                err = any_unscrubbed(t, &g, &unscrubbed);
+        if (unscrubbed)
+                err = UL_CONFLICT;
         if (later)
                 g.count = 0;
         else if (err == 0)
@@ -77,7 +103,7 @@ int suppression_lift(struct service *s, struct txn *t, const uint8_t id[ULID_BYT
                 memcpy(row.pseudonym, pseudonym, PSEUDONYM_BYTES);
                 err = t_lift_put(t, id, &row, g.entries);
                 if (err == 0)
-                        err = audit_lift(s, t, lifted_ms, pseudonym, actor, replayed, *removed);
+                        err = audit_lift(s, t, lifted_ms, &g, actor, replayed, *removed);
         }
         free(g.entries);
         return err;
@@ -104,6 +130,9 @@ static int lift_run(struct command *c, struct txn *t)
         int err = suppression_lift(l->service, t, id, now, l->pseudonym, l->actor, false, &removed);
         if (err == 0 && removed == 0)
                 return ul_fail(&c->e, UL_NOT_FOUND, "this pseudonym is not suppressed");
+        if (err == UL_CONFLICT)
+                return ul_fail(&c->e, err,
+                               "the erasure that it stands for is not scrubbed yet; lift it then");
         if (err == 0)
                 ledger_note_lift(l->service, &c->ledger, id, now, l->pseudonym);
         return err;

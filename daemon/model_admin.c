@@ -212,6 +212,7 @@ static void removal_committed(struct command *cmd)
         struct removal *r = (struct removal *)cmd;
         CRASH_POINT("delete.mark_committed");
         atomic_store(&r->model->deleting, true);
+        atomic_fetch_add(&r->model->service->going, 1);
         snapshot_publish(r->model->cell, NULL);
         registry_remove(r->model->service, r->model);
 }

@@ -36,6 +36,8 @@ static int load_model(void *arg, const char *name, const struct model_row *row, 
         if (err != 0)
                 return err;
         atomic_store(&m->deleting, row->deleting != 0);
+        if (row->deleting)
+                atomic_fetch_add(&l->s->going, 1);
         return registry_add(l->s, m, l->e);
 }
 

@@ -237,6 +237,7 @@ struct erasure_view {
         const char *refusal;       /* the reason's code, or NULL */
         int64_t first_deadline_ms; /* before its extension; 0: it was not extended */
         const char *extension;     /* the reason's code, or NULL */
+        const char *scope;         /* "all_models", "named_models" */
         const char *guarantee;     /* "exact" */
         uint32_t affected_count;
         struct affected_view *affected; /* owned */

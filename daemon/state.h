@@ -121,6 +121,7 @@ struct service {
         _Atomic uint32_t progress_number, beat_number; /* how often there was one */
         _Atomic bool ready;
         _Atomic uint32_t intakes;
+        _Atomic uint32_t going;      /* models that are being deleted */
         _Atomic bool untold;         /* a commit whose snapshots are not served yet: told.c */
         _Atomic bool deliveries_due; /* the queue has grown */
 };
@@ -215,12 +216,13 @@ void effects_clear(struct effects *fx);
 struct hit {
         struct model *model; /* borrowed from the hits' models */
         uint32_t shard;
-        uint32_t slice; /* the lowest */
-        uint64_t records;
-        uint32_t scrubs;  /* targets in t_scrub that are rows of this shard */
-        uint32_t from;    /* the lowest whose checkpoint goes */
-        bool covered;     /* training covers it: the erasure waits for its retrain */
-        bool rolled_back; /* a checkpoint that was clean is not any more */
+        uint32_t slice;   /* the lowest */
+        uint64_t records; /* 0: an earlier erasure took them, and the shard waits for its retrain */
+        uint32_t followed; /* where records is 0: the lowest slice that the earlier one touched */
+        uint32_t scrubs;   /* targets in t_scrub that are rows of this shard */
+        uint32_t from;     /* the lowest whose checkpoint goes */
+        bool covered;      /* training covers it: the erasure waits for its retrain */
+        bool rolled_back;  /* a checkpoint that was clean is not any more */
 };
 struct hits {
         struct hit *hit;
@@ -233,6 +235,10 @@ struct hits {
         uint32_t upload_count;
         uint8_t (*follows)[ULID_BYTES]; /* [follow_count] earlier erasures of the same people */
         uint32_t follow_count;
+        uint8_t (*noted)[PSEUDONYM_BYTES]; /* [noted_count] whose records it takes one by one */
+        uint32_t noted_count;
+        bool going;           /* all models are asked for, and some are being deleted */
+        uint32_t going_count; /* targets in t_scrub that end with such a model */
 };
 /* A scrub target beside those of tables.h: an earlier erasure (named in the key's pseudonym, model
  * 0) that took the data already and has not overwritten it yet. */
@@ -245,6 +251,27 @@ int hits_scope(struct hits *h, struct service *s, const struct erase_request *r,
 int hits_collect(struct hits *h, struct txn *t, const struct erase_request *r, const uint8_t *id,
                  struct errinfo *e);
 void hits_clear(struct hits *h);
+/* The hit of this shard, a new one where there is none; NULL: no memory. */
+struct hit *hit_of(struct hits *h, struct model *m, uint32_t shard);
+int hits_scrub(struct txn *t, const uint8_t *id, uint32_t model, enum scrub_kind kind,
+               const uint8_t pseudonym[PSEUDONYM_BYTES], const struct scrub_row *row);
+
+/* --- overlap.c: whom an earlier erasure, or the deletion of a model, is taking away already --- */
+/* By the suppression that the earlier one made, before it becomes this erasure's. */
+int overlap_suppressed(struct hits *h, struct txn *t, const uint8_t pseudonym[PSEUDONYM_BYTES],
+                       struct model *m, enum suppression_kind kind, const uint8_t *id);
+/* The same in every model of the scope, and earlier erasures of the person's records. */
+int overlap_subject(struct hits *h, struct txn *t, const uint8_t subject[PSEUDONYM_BYTES],
+                    const uint8_t *id);
+/* A record of this person goes by itself; overlap_keep() records all of them at the end. */
+int overlap_note(struct hits *h, struct txn *t, const uint8_t subject[PSEUDONYM_BYTES],
+                 const uint8_t *id);
+int overlap_keep(const struct hits *h, struct txn *t, const uint8_t *id);
+/* The person in models that are being deleted. */
+int overlap_going(struct hits *h, struct txn *t, const uint8_t subject[PSEUDONYM_BYTES],
+                  const uint8_t *id);
+/* It is completed: nobody has to wait for it any more. */
+int overlap_end(struct txn *t, const uint8_t id[ULID_BYTES]);
 int64_t erasure_default_deadline(enum erase_regulation regulation, int64_t received_ms);
 
 /* Where an erasure comes from: a client now, a release, or the ledger. */
@@ -456,6 +483,10 @@ void event_begin(struct event *ev);
 void event_ulid(struct event *ev, const char *key, const uint8_t id[ULID_BYTES]);
 int event_append(struct event *ev, struct service *s, struct txn *t, const char *type,
                  const char *actor, const struct audit_keys *keys, uint64_t *index);
+/* Adds every model that an erasure touched to what its entry is found by. *models: free() it after
+ * the entry was appended. */
+int affected_models(struct txn *t, const struct erasure_affected *affected, uint32_t count,
+                    const char ***models, struct audit_keys *keys);
 
 /* --- upload.c: rows into files and index, inside a transaction --- */
 struct upload_item {

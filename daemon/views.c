@@ -80,6 +80,7 @@ int view_erasure_row(struct txn *t, const uint8_t id[ULID_BYTES], const struct e
                                      .refusal = reason_name(REASON_REFUSAL, row->refusal),
                                      .first_deadline_ms = row->first_deadline_ms,
                                      .extension = reason_name(REASON_EXTENSION, row->extension),
+                                     .scope = row->scoped ? "named_models" : "all_models",
                                      .guarantee = "exact"};
         memcpy(out->id, id, ULID_BYTES);
         (void)snprintf(out->reference, sizeof out->reference, "%.*s", REFERENCE_MAX,

@@ -14,6 +14,9 @@ static const char *const outcomes[] = {[CERTIFICATE_RETRAINED] = "retrained",
                                        [CERTIFICATE_NEVER_TRAINED] = "never_trained",
                                        [CERTIFICATE_MODEL_DELETED] = "model_deleted"};
 
+static const char *const scopes[] = {
+        [CERTIFICATE_ALL_MODELS] = "all_models", [CERTIFICATE_NAMED_MODELS] = "named_models"};
+
 /* --- writing --- */
 
 static void member_hex(struct json_writer *w, const char *key, const uint8_t digest[SHA256_BYTES])
@@ -158,6 +161,7 @@ static void write_predicate(struct json_writer *w, const struct certificate *c)
         jw_member_time(w, "first_deadline", c->first_deadline_ms);
         jw_member_bool(w, "overdue", c->completed_ms > c->deadline_ms);
         jw_member_u64(w, "matched", c->matched);
+        jw_member_text(w, "scope", scopes[c->scope]);
         jw_member_text(w, "guarantee", c->guarantee);
         write_constituents(w, c);
         jw_member_u64(w, "checkpoints_destroyed", c->destroyed);

@@ -27,6 +27,12 @@ enum certificate_outcome {
         CERTIFICATE_MODEL_DELETED, /* before it could be retrained */
 };
 
+/* Where the people whom the request named were looked for, and may not be loaded again. */
+enum certificate_scope {
+        CERTIFICATE_ALL_MODELS,   /* in every model that there was */
+        CERTIFICATE_NAMED_MODELS, /* in those that the request named, or for records their own */
+};
+
 /* What became of one shard. Pointers are borrowed. */
 struct certificate_constituent {
         const char *model;
@@ -50,6 +56,7 @@ struct certificate {
         int64_t received_ms, accepted_ms, forgotten_ms, scrubbed_ms, completed_ms, deadline_ms;
         int64_t first_deadline_ms; /* before it was extended; 0: it was not */
         uint64_t matched;
+        enum certificate_scope scope;
         const struct certificate_constituent *constituents; /* [count] */
         uint32_t count, left_out; /* left_out: those past CERTIFICATE_CONSTITUENTS_MAX */
         uint64_t destroyed;       /* checkpoints, of all */

@@ -270,6 +270,8 @@ static void index_entry(struct txn *t, const char *type, const struct audit_keys
         if (keys == NULL)
                 return;
         index_text(t, ENTRY_BY_MODEL, keys->model, index);
+        for (size_t i = 0; i < keys->model_count; i++)
+                index_text(t, ENTRY_BY_MODEL, keys->models[i], index);
         index_text(t, ENTRY_BY_REFERENCE, keys->reference, index);
         if (keys->erasure != NULL)
                 (void)t_audit_index_put(t, ENTRY_BY_ERASURE, keys->erasure, index);

@@ -33,7 +33,9 @@ int audit_check(struct txn *t, uint64_t from, uint32_t max, uint64_t *next, stru
 
 /* What an entry can be found by, beside its type. */
 struct audit_keys {
-        const char *model;                          /* NULL, "": none */
+        const char *model;         /* NULL, "": none */
+        const char *const *models; /* [model_count], more of them */
+        size_t model_count;
         const uint8_t *erasure;                     /* [ULID_BYTES] */
         const uint8_t (*subjects)[PSEUDONYM_BYTES]; /* indexed, and NOT part of the entry */
         size_t subject_count;

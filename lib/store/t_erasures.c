@@ -9,13 +9,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* value: state, regulation, held, refusal, extension, overdue u8 [6], matched u64,
+/* value: state, regulation, flags, refusal, extension, overdue u8 [6], matched u64,
  * received..deadline, refused, first_deadline i64 [8], executed ulid, scrubs_left u32, shards_left
  * u32, audit_index u64, reference text, affected_count u32, then each affected: model u32, shard
  * u32, slice u32, state u32, records u64, name text */
 enum {
         ROW_BYTES_MAX = 6 + 8 + 8 * 8 + ULID_BYTES + 2 * 4 + 8 + 1 +
                         (int)sizeof((struct erasure_row *)0)->reference + 4,
+        FLAG_HELD = 1,
+        FLAG_SCOPED = 2,
         AFFECTED_BYTES_MIN = 4 * 4 + 8 + 1,
         AFFECTED_BYTES_MAX = AFFECTED_BYTES_MIN + MODEL_NAME_MAX + 1,
 };
@@ -24,7 +26,7 @@ static void pack_row(struct packer *p, const struct erasure_row *row)
 {
         pack_u8(p, row->state);
         pack_u8(p, row->regulation);
-        pack_u8(p, row->held);
+        pack_u8(p, (uint8_t)((row->held ? FLAG_HELD : 0) | (row->scoped ? FLAG_SCOPED : 0)));
         pack_u8(p, row->refusal);
         pack_u8(p, row->extension);
         pack_u8(p, row->overdue);
@@ -50,7 +52,9 @@ static void unpack_row(struct unpacker *u, struct erasure_row *row)
         memset(row, 0, sizeof *row);
         row->state = unpack_u8(u);
         row->regulation = unpack_u8(u);
-        row->held = unpack_u8(u);
+        uint8_t flags = unpack_u8(u);
+        row->held = (flags & FLAG_HELD) != 0;
+        row->scoped = (flags & FLAG_SCOPED) != 0;
         row->refusal = unpack_u8(u);
         row->extension = unpack_u8(u);
         row->overdue = unpack_u8(u);
@@ -70,7 +74,7 @@ static void unpack_row(struct unpacker *u, struct erasure_row *row)
         unpack_text(u, row->reference, sizeof row->reference);
         row->affected_count = unpack_u32(u);
         if (row->state > ERASURE_REFUSED || row->regulation > REGULATION_OTHER ||
-            row->overdue > 1 || row->deadline_ms < 0 ||
+            row->overdue > 1 || flags > (FLAG_HELD | FLAG_SCOPED) || row->deadline_ms < 0 ||
             row->affected_count > u->left / AFFECTED_BYTES_MIN)
                 u->bad = true;
 }

@@ -127,7 +127,8 @@ struct erasure_row {
         uint8_t refusal;   /* why it was refused, the caller's code; 0: it was not */
         uint8_t extension; /* why its deadline was extended; 0: it was not */
         uint8_t overdue;   /* 1: the log has said that it is */
-        uint8_t reserved[2];
+        uint8_t scoped;    /* 1: in the models that the request named; 0: in all that there were */
+        uint8_t reserved;
         uint64_t matched;
         int64_t received_ms, accepted_ms, forgotten_ms, scrubbed_ms, completed_ms, deadline_ms;
         int64_t refused_ms;

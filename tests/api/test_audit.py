@@ -180,3 +180,15 @@ def test_the_log_survives_a_restart(d):
     d.restart()
     rfc6962.check_growth(d, before[0])
     assert d.get("/v1/audit/checkpoint").text.split("\n")[0] == before[0].split("\n")[0]
+
+
+def test_the_lift_of_a_records_suppression_is_found_by_the_record(daemon, digits):
+    daemon.create(**DIGITS)
+    daemon.load("digits", digits[:20])
+    record = digits[0]["id"]
+    daemon.erase(records=[{"model": "digits", "id": record}])
+    (held,) = daemon.ok("GET", "/v1/suppressions")["items"]
+    assert daemon.delete(f"/v1/suppressions/{held['pseudonym']}").status_code == 204
+    assert [e["type"] for e in daemon.ok("GET", f"/v1/audit?record={record}")["items"]] == \
+        ["erasure.forgotten", "suppression.lifted"]
+    assert daemon.ok("GET", f"/v1/audit?subject={record}")["items"] == []

@@ -329,3 +329,44 @@ def test_the_page_for_people(trained):
     problem = d.get("/v1/erasures/01M8854P3FMPWKZ3V5DDT2W63G/certificate", headers={"Accept": "text/html"})
     assert problem.status_code == 404
     assert d.get(f"/v1/erasures/{e['id']}/certificate", headers={"Accept": "*/*"}).json()["payload"]
+
+
+def test_it_says_no_more_than_was_asked_for(make_daemon, digits):
+    """An erasure in one model by name says so, everywhere; the person stays in the other."""
+    d = make_daemon("--gather-window-ms", "0")
+    for name in ("alpha", "beta"):
+        d.create(**{**DIGITS, "name": name, "epochs": 1})
+        d.load(name, digits[:100])
+        d.train(name)
+    mine = next(r["id"] for r in digits if r["subject"] == "s3")
+    narrow = d.erase(subjects=["s3"], models=["alpha"])
+    record = d.erase(records=[{"model": "beta", "id": next(r["id"] for r in digits if r["subject"] == "s4")}])
+    nobody = d.erase(subjects=["never-heard-of"], models=["beta"])
+    held = d.erase(wait=False, subjects=["s5"], models=["beta"], hold=True)
+    d.ok("POST", f"/v1/erasures/{held['id']}/release", status=202)
+    d.wait_erasure(held["id"])
+    wide = d.erase(subjects=["s6"])
+    assert d.get(f"/v1/models/beta/records/{mine}").status_code == 200
+    for e, scope, models in ((narrow, "named_models", ["alpha"]), (record, "named_models", None),
+                             (nobody, "named_models", ["beta"]), (held, "named_models", ["beta"]),
+                             (wide, "all_models", None)):
+        _, _, p = certificate(d, e["id"])
+        conforms(SCHEMA, p)
+        assert p["scope"] == scope and d.ok("GET", f"/v1/erasures/{e['id']}")["scope"] == scope
+        entry = d.ok("GET", f"/v1/audit/{p['log']['forgotten_index']}")
+        assert entry["data"]["models"] == models
+        page = d.get(f"/v1/erasures/{e['id']}/certificate", headers={"Accept": "text/html"}).text
+        assert ("No model of the service takes them in again." in page) == (scope == "all_models")
+        assert ("only they were looked at" in page) == (scope == "named_models")
+
+
+def test_the_log_is_searched_by_every_model_that_was_touched(make_daemon, digits):
+    d = make_daemon("--gather-window-ms", "0")
+    for name in ("alpha", "beta", "gamma"):
+        d.create(**{**DIGITS, "name": name, "epochs": 1})
+        d.load(name, digits[:100] if name != "gamma" else digits[100:200])
+    both = d.erase(subjects=["s3"])
+    for name in ("alpha", "beta"):
+        types = [e["type"] for e in d.ok("GET", f"/v1/audit?model={name}&erasure={both['id']}")["items"]]
+        assert sorted(types) == ["erasure.completed", "erasure.forgotten", "erasure.scrubbed"]
+    assert d.ok("GET", f"/v1/audit?model=gamma&erasure={both['id']}")["items"] == []

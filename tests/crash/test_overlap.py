@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nobody is told that a person is scrubbed, or completed, while another erasure of the person, or the
+deletion of a model, has yet to do it: the second request finds nothing in the index, and must wait."""
+import errno
+import threading
+
+import faults as F
+import pytest
+from test_scrub import CONFIG, OPTIONS, count_in, put_aside, row, scrubbed
+from world import LOST, wait
+
+PEOPLE = [row(n, f"p{n % 10}") for n in range(40)]
+P3 = [r for r in PEOPLE if r["subject"] == "p3"]
+
+
+def state(daemon, erasure):
+    return daemon.ok("GET", f"/v1/erasures/{erasure['id']}")
+
+
+def certified(daemon, erasure):
+    return daemon.get(f"/v1/erasures/{erasure['id']}/certificate").status_code
+
+
+@pytest.fixture
+def m(make_daemon):
+    daemon = make_daemon(*OPTIONS)
+    daemon.create(**{**CONFIG, "shards": 1})
+    daemon.load("m", PEOPLE)
+    return daemon
+
+
+def records(people, model="m"):
+    return {"records": [{"model": model, "id": r["id"]} for r in people]}
+
+
+FIRST_AND_SECOND = {
+    "the subject, and again": ([{"subjects": ["p3"]}], {"subjects": ["p3"]}),
+    "all records, then the subject": ([records(P3)], {"subjects": ["p3"]}),
+    "records one by one, then the subject": ([records(P3[:1]), records(P3[1:2]), records(P3[2:])],
+                                             {"subjects": ["p3"]}),
+    "the subject, then a record": ([{"subjects": ["p3"]}], records(P3[:1])),
+    "a record, and again": ([records(P3[:1])], records(P3[:1])),
+}
+
+
+@pytest.mark.parametrize("story", FIRST_AND_SECOND)
+def test_who_comes_second_is_scrubbed_no_sooner(m, tmp_path, story):
+    before, after = FIRST_AND_SECOND[story]
+    back = put_aside(m, tmp_path, 0)
+    earlier = [m.erase(wait=False, **body) for body in before]
+    second = m.erase(wait=False, **after)
+    other = m.erase(wait=False, subjects=["nobody"])
+    assert second["matched"] == 0
+    wait("somebody else's end", lambda: state(m, other)["state"] == "completed")
+    wait("a failure", lambda: any("scrub_failed" in line for line in m.log))
+    assert not any(scrubbed(m, e) for e in earlier)
+    assert not scrubbed(m, second) and certified(m, second) == 409
+    m.restart()
+    assert not scrubbed(m, second)
+    back()
+    wait("the end", lambda: state(m, second)["state"] == "completed")
+    assert all(scrubbed(m, e) <= scrubbed(m, second) for e in earlier)
+    gone = [r for r in P3 if r["id"] in str(before)] or P3
+    assert not any(count_in(m, r) for r in gone)
+
+
+def test_who_comes_second_is_completed_no_sooner(make_daemon):
+    """The shard waits for its retrain by a long gathering window; a near deadline ends it."""
+    d = make_daemon("--gather-window-ms", "3600000")
+    d.create(**{**CONFIG, "slices": 2, "shards": 2})
+    d.load("m", PEOPLE)
+    d.train("m")
+    first = d.erase(wait=False, subjects=["p3"])
+    again = d.erase(wait=False, subjects=["p3"])
+    third = d.erase(wait=False, subjects=["p3"])
+    wait("the scrubs", lambda: all(scrubbed(d, e) for e in (first, again, third)))
+    for e in (first, again, third):
+        assert state(d, e)["state"] == "forgotten" and certified(d, e) == 409
+        assert [(a["shard"], a["state"]) for a in state(d, e)["affected"]] == \
+            [(state(d, first)["affected"][0]["shard"], "retraining")]
+    assert [a["records"] for a in state(d, again)["affected"]] == [0]
+    d.restart()
+    assert state(d, again)["state"] == "forgotten"
+    # somebody else of that shard is erased in haste, and the retrain is for all of them
+    d.stop()
+    quick = make_daemon("--gather-window-ms", "0", data_dir=str(d.data_dir))
+    for e in (first, again, third):
+        wait("the end", lambda e=e: state(quick, e)["state"] == "completed")
+        c = quick.ok("GET", f"/v1/erasures/{e['id']}/certificate")
+        assert c["payloadType"]
+    page = quick.get(f"/v1/erasures/{again['id']}/certificate", headers={"Accept": "text/html"}).text
+    assert "An earlier request had erased the records already" in page
+    assert all(s["identical"] for s in quick.verify("m"))
+
+
+def test_a_person_in_a_model_that_is_being_deleted_is_scrubbed_with_it(make_daemon, tmp_path):
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+    faults = F.Faults(tmp_path / "faults", data)
+    d = make_daemon(*OPTIONS, data_dir=data, env=faults.env)
+    for name in ("m", "stays"):
+        d.create(**{**CONFIG, "name": name, "shards": 1})
+        d.load(name, PEOPLE if name == "m" else PEOPLE[:5])
+    faults.on(F.UNLINK | F.WRITE | F.SYNC, errno.EIO, "models/m/")
+
+    def delete():
+        try:
+            d.delete("/v1/models/m")
+        except LOST:
+            pass  # the daemon is killed below
+
+    deletion = threading.Thread(target=delete)
+    deletion.start()
+    wait("the deletion", lambda: d.get("/v1/models/m").status_code == 404)
+    here, elsewhere = d.erase(wait=False, subjects=["p7"]), d.erase(wait=False, subjects=["nobody"])
+    narrow = d.erase(wait=False, subjects=["p8"], models=["stays"])
+    wait("somebody else's end", lambda: state(d, elsewhere)["state"] == "completed")
+    wait("who asked for another model's", lambda: state(d, narrow)["state"] == "completed")
+    assert count_in(d, PEOPLE[7]) > 0, "it is on the disk still, or this test shows nothing"
+    assert state(d, here)["state"] == "forgotten" and certified(d, here) == 409
+    d.kill()
+    d.start()
+    assert state(d, here)["state"] == "forgotten"
+    faults.off()
+    wait("the end", lambda: state(d, here)["state"] == "completed")
+    assert count_in(d, PEOPLE[7]) == 0
+    deletion.join(60)
+
+
+def test_a_suppression_is_not_lifted_before_its_erasure_is_scrubbed(m, tmp_path):
+    back = put_aside(m, tmp_path, 0)
+    e = m.erase(wait=False, subjects=["p3"])
+    pseudonym = m.ok("GET", "/v1/suppressions")["items"][0]["pseudonym"]
+    r = m.delete(f"/v1/suppressions/{pseudonym}")
+    assert r.status_code == 409 and "not scrubbed yet" in r.json()["detail"]
+    back()
+    wait("the scrub", lambda: scrubbed(m, e))
+    assert m.delete(f"/v1/suppressions/{pseudonym}").status_code == 204
