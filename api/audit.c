@@ -13,8 +13,6 @@
 enum {
         EXPORT_MAGIC = 0x61657870,
         EXPORT_PIECE_BYTES = 32 * 1024,
-        /* A page that finds too little in this time is given as far as it got, with a cursor. */
-        PAGE_BUDGET_US = 200 * 1000,
 };
 
 /* A query with the memory that its pointers need; the texts are the request's. */

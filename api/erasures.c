@@ -159,8 +159,17 @@ static enum handler_result list_erasures(struct request *req)
         if (err != 0)
                 return reply_problem(req, err, &e);
         list_begin(&l, page.limit);
-        err = service_erasure_list(request_service(req), &filter, seen ? before : NULL,
-                                   list_erasure, &l, &e);
+        uint64_t start = mono_us();
+        bool more = false;
+        do {
+                err = service_erasure_list(request_service(req), &filter, seen ? before : NULL,
+                                           list_erasure, &l, before, &more, &e);
+                seen = true;
+        } while (err == 0 && more && mono_us() - start < PAGE_BUDGET_US);
+        if (more && !l.more) { /* the page is what was found in its time */
+                l.more = true;
+                ulid_format(before, l.next);
+        }
         return list_reply(req, &l, err, &e);
 }
 

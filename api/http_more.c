@@ -80,6 +80,8 @@ int query_interval(const struct request *req, int64_t *since_ms, int64_t *until_
         int err = request_query_time(req, "since", since_ms, e);
         if (err == 0)
                 err = request_query_time(req, "until", until_ms, e);
+        if (err == 0 && request_query(req, "until") != NULL && *until_ms == 0)
+                *until_ms = 1; /* 0 is none; nothing is as old as either */
         if (err == 0 && request_query(req, "until") != NULL && *until_ms < *since_ms)
                 err = ul_fail_field(e, UL_SYNTAX, "until", "until must not be before since");
         return err;

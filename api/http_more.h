@@ -9,6 +9,8 @@
 
 /* A page ends early where its text grows past this: items may be large (a verify job's result). */
 enum { LIST_BYTES_MAX = 4 * 1024 * 1024, LIST_CURSOR_MAX = 128 };
+/* A page that finds too little in this time is given as far as it got, with a cursor. */
+enum { PAGE_BUDGET_US = 200 * 1000 };
 
 /* The path's id. A text that is no ULID names nothing: UL_NOT_FOUND, saying what `what` ids are. */
 int param_ulid(const struct request *req, const char *name, const char *what,

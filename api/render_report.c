@@ -251,7 +251,8 @@ void render_report_html(struct buf *out, const struct report_view *v)
                        "data any more. <em>Completed</em>: the model is retrained without it. "
                        "<em>Answered</em>: completed or refused. Deadlines: one month (GDPR art. "
                        "12(3)), 45 days (Cal. Civ. Code 1798.130), with their extensions.</p>\n"
-                       "<p>Every number can be recomputed from the audit log ");
+                       "<p>Every number can be recomputed, as far as its retention reaches back, "
+                       "from the audit log ");
         page_text(out, v->log_name);
         buf_append_str(out, ".</p></footer>\n</body>\n</html>\n");
 }

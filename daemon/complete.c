@@ -60,14 +60,14 @@ int erasure_settle(struct service *s, struct txn *t, const uint8_t id[ULID_BYTES
                 row->completed_ms = now = not_before(now, row->scrubbed_ms);
                 for (uint32_t i = 0; i < row->affected_count; i++)
                         affected[i].state = AFFECTED_COMPLETED;
-                err = certificate_record(s, t, id, row, affected);
+                err = pending_end(s, t, id, row, now); /* a late one is overdue before it ends */
+                if (err == 0)
+                        err = certificate_record(s, t, id, row, affected);
                 CRASH_POINT("erasure.completed");
                 metric_add(METRIC_ERASURES_COMPLETED, 1);
                 metric_observe(METRIC_TIME_TO_COMPLETED, seconds_between(row->accepted_ms, now));
                 if (err == 0)
                         err = overlap_end(t, id);
-                if (err == 0)
-                        err = pending_end(s, t, id, row, now);
                 if (err == 0)
                         err = opendsr_tell(s, t, id, row);
         }

@@ -151,11 +151,11 @@ static int refuse(struct decision *d, struct txn *t, struct erasure_row *row,
         row->state = ERASURE_REFUSED;
         row->refusal = code;
         row->refused_ms = now_ms() > row->accepted_ms ? now_ms() : row->accepted_ms;
-        int err = append(d, t, row, "erasure.refused");
+        int err = pending_end(d->service, t, d->id, row, row->refused_ms);
+        if (err == 0)
+                err = append(d, t, row, "erasure.refused");
         if (err == 0)
                 err = t_held_del(t, d->id);
-        if (err == 0)
-                err = pending_end(d->service, t, d->id, row, row->refused_ms);
         if (err == 0)
                 err = opendsr_tell(d->service, t, d->id, row);
         if (err == 0)

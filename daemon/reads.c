@@ -80,50 +80,71 @@ int service_erasure_get(struct service *s, const uint8_t id[ULID_BYTES], struct 
         return err;
 }
 
+enum { ERASURE_SCAN_MAX = 4096 }; /* rows looked at in one read transaction */
+
 struct erasure_walk {
         struct txn *t;
         const struct erasure_filter *f;
         service_erasure_fn fn;
         void *arg;
+        uint32_t looked;
+        uint8_t last[ULID_BYTES]; /* that was looked at */
+        bool cut;                 /* there are more */
 };
 
-static bool touches(const struct erasure_view *v, const char *model)
+static bool touches(const struct erasure_row *row, const struct erasure_affected *affected,
+                    const char *model)
 {
-        for (uint32_t i = 0; i < v->affected_count; i++)
-                if (strcmp(v->affected[i].model, model) == 0)
+        for (uint32_t i = 0; i < row->affected_count; i++)
+                if (strcmp(affected[i].model_name, model) == 0)
                         return true;
         return false;
+}
+
+static bool wanted(const struct erasure_filter *f, const struct erasure_row *row,
+                   const struct erasure_affected *affected)
+{
+        return (f->since_ms == 0 || row->accepted_ms >= f->since_ms) &&
+               (f->until_ms == 0 || row->accepted_ms <= f->until_ms) &&
+               (f->state == NULL || strcmp(f->state, erasure_state_name(row->state)) == 0) &&
+               (f->overdue < 0 || (f->overdue != 0) == erasure_overdue(row)) &&
+               (f->model == NULL || touches(row, affected, f->model));
 }
 
 static int show_erasure(void *arg, const uint8_t id[ULID_BYTES], const struct erasure_row *row,
                         const struct erasure_affected *affected)
 {
         struct erasure_walk *w = arg;
-        const struct erasure_filter *f = w->f;
         struct erasure_view v;
-        if ((f->since_ms != 0 && row->accepted_ms < f->since_ms) ||
-            (f->until_ms != 0 && row->accepted_ms > f->until_ms))
+        if (w->looked == ERASURE_SCAN_MAX) {
+                w->cut = true;
+                return 1;
+        }
+        w->looked++;
+        memcpy(w->last, id, ULID_BYTES);
+        if (!wanted(w->f, row, affected))
                 return 0;
         int err = view_erasure_row(w->t, id, row, affected, &v);
         if (err != 0)
                 return err;
-        if ((f->state == NULL || strcmp(f->state, v.state) == 0) &&
-            (f->overdue < 0 || (f->overdue != 0) == v.overdue) &&
-            (f->model == NULL || touches(&v, f->model)))
-                err = w->fn(w->arg, &v);
+        err = w->fn(w->arg, &v);
         erasure_view_clear(&v);
         return err;
 }
 
 int service_erasure_list(struct service *s, const struct erasure_filter *f, const uint8_t *before,
-                         service_erasure_fn fn, void *arg, struct errinfo *e)
+                         service_erasure_fn fn, void *arg, uint8_t next[ULID_BYTES], bool *more,
+                         struct errinfo *e)
 {
         struct erasure_walk w = {.f = f, .fn = fn, .arg = arg};
+        *more = false;
         int err = told_read(s, &w.t, e);
         if (err != 0)
                 return err;
         err = t_erasure_each_desc(w.t, before, show_erasure, &w);
         txn_abort(&w.t);
+        *more = w.cut;
+        memcpy(next, w.last, ULID_BYTES);
         return err < 0 ? ul_fail(e, err, "the erasures cannot be read") : 0;
 }
 

@@ -6,6 +6,7 @@
  * know how a report looks. */
 #include "daemon/state.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -153,6 +154,12 @@ static int by_seconds(const void *a, const void *b)
         return (x > y) - (x < y);
 }
 
+/* As the milliseconds were, where four bytes hold them. */
+static double to_ms(double seconds)
+{
+        return round(seconds * 1e3) / 1e3;
+}
+
 static void sum_up(struct report *r, uint32_t list)
 {
         struct durations *d = &r->took[list / TIMES][list % TIMES];
@@ -163,11 +170,11 @@ static void sum_up(struct report *r, uint32_t list)
         qsort(d->seconds, d->count, sizeof *d->seconds, by_seconds);
         *out[list % TIMES] =
                 (struct report_times){.count = d->count,
-                                      .median_s = ((double)d->seconds[(d->count - 1) / 2] +
-                                                   (double)d->seconds[d->count / 2]) /
+                                      .median_s = (to_ms((double)d->seconds[(d->count - 1) / 2]) +
+                                                   to_ms((double)d->seconds[d->count / 2])) /
                                                   2,
                                       .mean_s = d->sum / (double)d->count,
-                                      .worst_s = (double)d->seconds[d->count - 1]};
+                                      .worst_s = to_ms((double)d->seconds[d->count - 1])};
         free(d->seconds);
         *d = (struct durations){0};
 }

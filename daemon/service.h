@@ -292,8 +292,11 @@ struct erasure_filter {
         int64_t since_ms, until_ms; /* of accepted_at, both included; 0: open */
 };
 typedef int (*service_erasure_fn)(void *arg, const struct erasure_view *view);
+/* Newest first, from the one before `before` (NULL: the newest), until fn returns nonzero or enough
+ * were looked at for one call: then *more, and `next` is where the next one goes on. */
 int service_erasure_list(struct service *s, const struct erasure_filter *f, const uint8_t *before,
-                         service_erasure_fn fn, void *arg, struct errinfo *e);
+                         service_erasure_fn fn, void *arg, uint8_t next[ULID_BYTES], bool *more,
+                         struct errinfo *e);
 
 /* --- webhooks: endpoints that are told of events --- */
 #define WEBHOOK_CALLBACKS "callbacks" /* instead of a name: the secret of all callbacks */

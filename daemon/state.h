@@ -457,6 +457,8 @@ int certificate_record(struct service *s, struct txn *t, const uint8_t id[ULID_B
 const char *regulation_name(uint8_t regulation); /* NULL: none */
 int view_erasure(struct service *s, struct txn *t, const uint8_t id[ULID_BYTES],
                  struct erasure_view *out);
+const char *erasure_state_name(uint8_t state);
+bool erasure_overdue(const struct erasure_row *row); /* ended too late, or now is too late */
 int view_erasure_row(struct txn *t, const uint8_t id[ULID_BYTES], const struct erasure_row *row,
                      const struct erasure_affected *affected, struct erasure_view *out);
 int view_model(struct model *m, struct txn *t, struct model_view *out);

@@ -62,6 +62,17 @@ int view_served_from(struct txn *t, uint32_t model, uint32_t shard, uint32_t *sl
         return err == UL_NOT_FOUND ? 0 : err;
 }
 
+const char *erasure_state_name(uint8_t state)
+{
+        return erasure_states[state];
+}
+
+bool erasure_overdue(const struct erasure_row *row)
+{
+        int64_t ended = row->completed_ms != 0 ? row->completed_ms : row->refused_ms;
+        return (ended != 0 ? ended : now_ms()) > row->deadline_ms;
+}
+
 int view_erasure_row(struct txn *t, const uint8_t id[ULID_BYTES], const struct erasure_row *row,
                      const struct erasure_affected *affected, struct erasure_view *out)
 {
@@ -85,8 +96,7 @@ int view_erasure_row(struct txn *t, const uint8_t id[ULID_BYTES], const struct e
         memcpy(out->id, id, ULID_BYTES);
         (void)snprintf(out->reference, sizeof out->reference, "%.*s", REFERENCE_MAX,
                        row->reference);
-        int64_t answered = row->completed_ms != 0 ? row->completed_ms : row->refused_ms;
-        out->overdue = (answered != 0 ? answered : now_ms()) > row->deadline_ms;
+        out->overdue = erasure_overdue(row);
         if (row->affected_count == 0)
                 return 0;
         out->affected = calloc(row->affected_count, sizeof *out->affected);
