@@ -153,15 +153,20 @@ static void print_outcome(const struct ctl *c, const struct memory *m, const str
                           const struct walk *w, const struct testimony *y)
 {
         char vkey[NOTE_VKEY_SIZE], root[2 * SHA256_BYTES + 1];
+        const uint64_t tail = walk_not_covered(w);
         note_vkey_format(key, vkey);
         hex_encode(w->checkpoint.root, SHA256_BYTES, root);
         if (!c->json) {
                 (void)printf("entries      %" PRIu64 ", every one hashed again\n",
-                             w->entries - w->pruned);
+                             w->checkpoint.size - w->pruned);
                 if (w->pruned > 0)
                         (void)printf("pruned       %" PRIu64
                                      " after their retention; their hashes make the root too\n",
                                      w->pruned);
+                if (tail > 0)
+                        (void)printf("not covered  %" PRIu64
+                                     " after the checkpoint: nothing vouches for them\n",
+                                     tail);
                 (void)printf("checkpoint   size %" PRIu64 ", root %s, signature good\n",
                              w->checkpoint.size, root);
                 (void)printf("key          %s\n", vkey);
@@ -172,7 +177,8 @@ static void print_outcome(const struct ctl *c, const struct memory *m, const str
                         (void)printf("history      seen for the first time; remembered in %s\n",
                                      m->path);
                 testimony_print(y);
-                (void)puts("The log is whole.");
+                (void)puts(tail > 0 ? "The log is whole as far as the checkpoint."
+                                    : "The log is whole.");
                 return;
         }
         struct buf out = {0};
@@ -180,8 +186,9 @@ static void print_outcome(const struct ctl *c, const struct memory *m, const str
         jw_init(&j, &out);
         jw_object(&j);
         jw_member_bool(&j, "verified", true);
-        jw_member_u64(&j, "entries", w->entries);
+        jw_member_u64(&j, "entries", w->checkpoint.size);
         jw_member_u64(&j, "pruned", w->pruned);
+        jw_member_u64(&j, "not_covered", tail);
         jw_member_u64(&j, "size", w->checkpoint.size);
         jw_member_string(&j, "root", root);
         jw_member_string(&j, "key", vkey);

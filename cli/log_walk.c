@@ -111,6 +111,11 @@ bool walk_take(void *arg, const char *data, size_t len)
         return true;
 }
 
+uint64_t walk_not_covered(const struct walk *w)
+{
+        return w->entries > w->checkpoint.size ? w->entries - w->checkpoint.size : 0;
+}
+
 int walk_end(struct walk *w, bool whole)
 {
         progress_end(&w->progress);

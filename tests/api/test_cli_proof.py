@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 from conftest import BIN
+from liar import between
 
 
 def ctl(*args, **kw):
@@ -184,6 +185,42 @@ def test_a_changed_export_is_refused_and_the_place_named(export, what, change, s
     log.write_text("\n".join(lines) + "\n")
     r = offline(*export)
     assert r.returncode == 1 and says in r.stderr, r.stderr
+
+
+def forged_entry(index):
+    """One that nobody signed, with the hash of its own bytes."""
+    entry = (f'{{"v":1,"index":{index},"time":"2026-01-01T00:00:00.000Z","type":"erasure.completed",'
+             '"actor":"unlearnd","data":{}}')
+    return entry[:-1] + f',"leaf_hash":"{hashlib.sha256(bytes(1) + entry.encode()).hexdigest()}"}}\n'
+
+
+def check_not_covered(verify, size, tail):
+    """What is said of a log of `size` signed entries, and how many more."""
+    r = verify()
+    assert r.returncode == 0 and f"entries      {size}, every one hashed again" in r.stdout, r.stdout + r.stderr
+    assert f"not covered  {tail} after the checkpoint: nothing vouches for them" in r.stdout
+    assert "The log is whole." not in r.stdout and "The log is whole as far as the checkpoint." in r.stdout
+    said = json.loads(verify("--json").stdout)
+    assert (said["entries"], said["size"], said["not_covered"]) == (size, size, tail)
+
+
+def test_entries_after_the_checkpoint_are_not_counted_as_verified(d, export):
+    """An export may have more than its checkpoint covers, and anybody could have written that."""
+    log, checkpoint, key = export
+    command = ["audit", "verify", "--offline", log, "--checkpoint", checkpoint, "--key", key]
+    size = len(log.read_text().splitlines())
+    r = ctl(*command)
+    assert f"entries      {size}," in r.stdout and "not covered" not in r.stdout
+    assert json.loads(ctl("--json", *command).stdout)["not_covered"] == 0
+    with log.open("a") as f:
+        f.write(forged_entry(size) + forged_entry(size + 1))
+    check_not_covered(lambda *options: ctl(*options, *command), size, 2)
+
+
+def test_nor_are_those_that_a_daemon_has_not_signed(d):
+    size = len(d.get("/v1/audit", headers={"Accept": "application/x-ndjson"}).text.splitlines())
+    with between(d, lambda path, text: text + forged_entry(size) if path == "/v1/audit" else text) as liar:
+        check_not_covered(lambda *options: ctl("--url", liar.url, *options, "audit", "verify"), size, 1)
 
 
 def test_a_forked_log_is_refused(d, export, make_daemon, tmp_path):
