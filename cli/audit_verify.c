@@ -46,8 +46,8 @@ static int find_first(struct ctl *c, struct walk *w)
         if (status == 0) {
                 const struct json *first = json_first(json_get(doc, "items"));
                 double index = first != NULL ? json_number(json_get(first, "index")) : 0;
-                bool whole = index >= 0 && index <= (double)w->checkpoint.size;
-                w->pruned = whole ? (uint64_t)index : 1;
+                bool fits = index >= 0 && (index == 0 || index < (double)w->checkpoint.size);
+                w->pruned = fits ? (uint64_t)index : 1;
                 if (w->pruned % TILE_WIDTH != 0)
                         status = complain("the log does not begin where it may");
         }
@@ -95,25 +95,63 @@ static int read_entries(struct ctl *c, struct walk *w)
         return status != 0 ? status : end;
 }
 
-/* Entries may be pruned while they are read: begins again where the log begins later by now. */
-static int check_entries(struct ctl *c, struct walk *w)
-{
-        enum { TRIES = 8 };
-        uint32_t pauses = 0;
-        uint64_t gap = 0;
-        int status = read_entries(c, w);
-        for (int i = 1; i < TRIES && w->gap > 0 && w->pruned >= gap; i++) {
-                gap = w->gap;
-                poll_pause(&pauses);
-                status = read_entries(c, w);
-        }
-        return w->gap > 0 ? walk_complain_missing(w) : status;
-}
-
 /* What the log is held against. */
 static const char *whence(const struct memory *m)
 {
         return m->handed_over ? "that the pinned key handed over" : "seen before";
+}
+
+static int get_checkpoint(struct ctl *c, const struct note_key *key, const struct memory *m,
+                          struct http_answer *note, struct walk *w)
+{
+        struct errinfo e = {0};
+        http_answer_free(note);
+        int status = get_text(c, "/v1/audit/checkpoint", note);
+        if (status == 0 && checkpoint_verify((const char *)note->body.data, note->body.len, key,
+                                             &w->checkpoint, &e) != 0)
+                status = complain("the checkpoint: %s", e.detail);
+        if (status == 0 && w->checkpoint.size < w->remembered)
+                status = complain("the log has %" PRIu64 " entries, which is less than the %" PRIu64
+                                  " %s: entries were taken away",
+                                  w->checkpoint.size, w->remembered, whence(m));
+        return status;
+}
+
+/* Entries were pruned, and no entry that the checkpoint covers says so. */
+static bool unannounced(const struct walk *w)
+{
+        return w->pruned > 0 && !w->announced;
+}
+
+/* All entries, under the checkpoint that *note becomes. They may be pruned while they are read:
+ * begins again, with a newer checkpoint, where the log begins later by now or tells of the pruning
+ * after the checkpoint. */
+static int check_entries(struct ctl *c, const struct note_key *key, const struct memory *m,
+                         struct http_answer *note, struct walk *w)
+{
+        enum { TRIES = 8 };
+        uint32_t pauses = 0;
+        for (int i = 1;; i++) {
+                const uint64_t gap = w->gap, size = w->checkpoint.size;
+                int status = get_checkpoint(c, key, m, note, w);
+                if (status != 0)
+                        return status;
+                status = read_entries(c, w);
+                const bool later = w->gap > 0 && w->pruned >= gap;
+                const bool longer = status == 0 && unannounced(w) && w->checkpoint.size > size;
+                if (i < TRIES && (later || longer)) {
+                        poll_pause(&pauses);
+                        continue;
+                }
+                if (w->gap > 0)
+                        return walk_complain_missing(w);
+                if (status == 0 && unannounced(w))
+                        status = complain("the first %" PRIu64
+                                          " entries are not there, and the log does not say that "
+                                          "they were pruned: they are withheld",
+                                          w->pruned);
+                return status;
+        }
 }
 
 static int check_consistency(struct ctl *c, const struct memory *m, const struct walk *w)
@@ -207,7 +245,6 @@ static void print_outcome(const struct ctl *c, const struct memory *m, const str
 static int verify_online(struct ctl *c, const struct verify_audit_options *o, struct testimony *y)
 {
         struct http_answer note = {0};
-        struct errinfo e = {0};
         struct memory m = {.exists = false};
         struct note_key key;
         struct walk w = {.entries = 0};
@@ -216,18 +253,9 @@ static int verify_online(struct ctl *c, const struct verify_audit_options *o, st
                 status = choose_key(c, o->key, &m, &key);
         if (status == 0) /* before the checkpoint, which then covers what they cosigned */
                 status = testimony_fetch(c, y);
-        if (status == 0)
-                status = get_text(c, "/v1/audit/checkpoint", &note);
-        if (status == 0 && checkpoint_verify((const char *)note.body.data, note.body.len, &key,
-                                             &w.checkpoint, &e) != 0)
-                status = complain("the checkpoint: %s", e.detail);
         w.remembered = m.exists ? m.checkpoint.size : 0;
-        if (status == 0 && w.checkpoint.size < w.remembered)
-                status = complain("the log has %" PRIu64 " entries, which is less than the %" PRIu64
-                                  " %s: entries were taken away",
-                                  w.checkpoint.size, w.remembered, whence(&m));
         if (status == 0)
-                status = check_entries(c, &w);
+                status = check_entries(c, &key, &m, &note, &w);
         if (status == 0)
                 status = check_consistency(c, &m, &w);
         if (status == 0)

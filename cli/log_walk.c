@@ -4,6 +4,7 @@
 
 #include "cli/cli.h"
 #include "lib/audit/tile.h"
+#include "lib/util/json.h"
 #include "lib/util/limits.h"
 #include <inttypes.h>
 #include <stdio.h>
@@ -13,6 +14,7 @@ void walk_begin(struct walk *w)
 {
         w->frontier = (struct merkle_frontier){.size = 0};
         w->entries = w->pruned = w->gap = 0;
+        w->announced = false;
         buf_reset(&w->line, false);
         merkle_empty(w->root);
         progress_begin(&w->progress, "checking", 0);
@@ -50,6 +52,23 @@ static int misplaced(struct walk *w, const char *line, size_t len)
         return EXIT_FAILED;
 }
 
+/* The entry with these bytes says that the log's first `pruned` entries were pruned. */
+static bool announces(const struct buf *entry, uint64_t pruned)
+{
+        static const char kind[] = "\"" AUDIT_PRUNED "\"";
+        struct json *doc = NULL;
+        int64_t to = 0;
+        if (memmem(entry->data, entry->len, kind, sizeof kind - 1) == NULL ||
+            json_parse((const char *)entry->data, entry->len, &doc, NULL) != 0)
+                return false;
+        const char *type = json_string(json_get(doc, "type"));
+        const struct json *data = json_get(doc, "data");
+        bool yes = type != NULL && strcmp(type, AUDIT_PRUNED) == 0 && data != NULL &&
+                   json_integer(json_get(data, "to"), 0, INT64_MAX, &to) && (uint64_t)to == pruned;
+        json_free(&doc);
+        return yes;
+}
+
 /* {"v":1,"index":N,... ,"leaf_hash":"HEX"}: the hashed bytes are those of the entry without the
  * last member. */
 static int check_line(struct walk *w, const char *line, size_t len)
@@ -73,6 +92,8 @@ static int check_line(struct walk *w, const char *line, size_t len)
         if (entry.failed)
                 return complain_memory();
         merkle_leaf(entry.data, entry.len, leaf);
+        if (w->pruned > 0 && !w->announced && w->entries < w->checkpoint.size)
+                w->announced = announces(&entry, w->pruned);
         buf_free(&entry, false);
         if (memcmp(leaf, told, sizeof leaf) != 0)
                 return complain("entry %" PRIu64 " is not what was hashed: it was changed",

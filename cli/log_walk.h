@@ -16,6 +16,7 @@ struct walk {
         uint8_t remembered_root[SHA256_BYTES];
         uint64_t entries; /* also those after the checkpoint, which vouches for none of them */
         uint64_t pruned;  /* the first ones, of which the log keeps the hashes alone */
+        bool announced;   /* an entry that the checkpoint covers says that these were pruned */
         uint64_t gap; /* where the walk ended: at this entry, before which whole tiles are missing
                          as after pruning; 0: not at such a place */
         struct buf line;

@@ -4,6 +4,7 @@
  * is lib/audit/prune.c's business. */
 #include "daemon/loop.h"
 
+#include "lib/audit/note.h"
 #include "lib/util/crash_point.h"
 #include "lib/util/log.h"
 #include <stdlib.h>
@@ -73,7 +74,7 @@ static int append(struct service *s, struct txn *t, const struct prune_command *
         jw_member_u64(&ev.w, "to", c->to);
         jw_member_u64(&ev.w, "retention_months", s->config.retention_months);
         jw_member_time(&ev.w, "older_than", before_ms);
-        return event_append(&ev, s, t, "audit.pruned", "unlearnd", NULL, NULL);
+        return event_append(&ev, s, t, AUDIT_PRUNED, "unlearnd", NULL, NULL);
 }
 
 static int prune_run(struct loop_command *lc, struct txn *t)

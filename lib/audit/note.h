@@ -75,6 +75,8 @@ int note_split(const char *note, size_t len, size_t *text_len, struct errinfo *e
 
 /* The type of the log entry that announces another key, {"old": vkey, "new": vkey}. */
 #define AUDIT_KEY_ROTATED "log.key_rotated"
+/* The type of the entry that says that the first `to` entries were pruned after their retention. */
+#define AUDIT_PRUNED "audit.pruned"
 
 struct checkpoint {
         char origin[NOTE_NAME_MAX + 1];

@@ -2,6 +2,7 @@
 """Entries of the log that are older than retention_months go: their bytes, not their hashes. Months pass
 by a preloaded clock (tests/preload/clock.c)."""
 import base64
+import hashlib
 import json
 import subprocess
 import time
@@ -225,6 +226,55 @@ def test_it_does_not_begin_again_for_ever(make_daemon, tmp_path):
                            capture_output=True, text=True, env={"XDG_STATE_HOME": str(tmp_path / "state")})
     assert r.returncode == 1 and len(looks) == 8
     assert r.stderr == "error: entry 1792 is missing or out of order\n"
+
+
+def withheld(index, tail=""):
+    """The daemon does not give the entries before that one, and says that they were pruned."""
+    def change(path, text):
+        if path == "/v1/audit?limit=1":
+            return begins(index)(text)
+        return "".join(text.splitlines(keepends=True)[index:]) + tail if path == "/v1/audit" else text
+    return change
+
+
+def announcement(index, to):
+    """An entry that nobody signed, with the hash of its own bytes."""
+    entry = (f'{{"v":1,"index":{index},"time":"2026-01-01T00:00:00.000Z","type":"audit.pruned","actor":"unlearnd",'
+             f'"data":{{"from":0,"to":{to}}}}}')
+    return entry[:-1] + f',"leaf_hash":"{hashlib.sha256(bytes(1) + entry.encode()).hexdigest()}"}}\n'
+
+
+def test_nothing_is_withheld_as_pruned(make_daemon, tmp_path):
+    """The log itself has to say that entries were pruned, and how many, before its checkpoint."""
+    d = make_daemon()
+    d.create(**DIGITS)
+    erase_many(d, 0, 200)
+    size = head(d)[0]
+    lies = [(withheld(256), "they are withheld"),
+            (withheld(256, announcement(size, 256)), "they are withheld"),
+            (withheld(size + 256 - size % 256), "does not begin where it may"),
+            (withheld(255), "does not begin where it may")]
+    with between(d) as liar:
+        for liar.change, says in lies:
+            r = subprocess.run([str(BIN / "unlearnctl"), "--url", liar.url, "audit", "verify"], timeout=60,
+                               capture_output=True, text=True, env={"XDG_STATE_HOME": str(tmp_path / "state")})
+            assert r.returncode == 1 and says in r.stderr, r.stderr
+
+
+def test_no_more_is_withheld_than_was_pruned(make_daemon, tmp_path):
+    d = pruned_log(make_daemon)
+    erase_many(d, 5000, 150)
+    first = d.first_index + 256
+    assert head(d)[0] > first
+    state = {"XDG_STATE_HOME": str(tmp_path / "state")}
+    with between(d) as liar:
+        verify = [str(BIN / "unlearnctl"), "--url", liar.url, "audit", "verify"]
+        r = subprocess.run(verify, timeout=60, capture_output=True, text=True, env=state)
+        assert r.returncode == 0 and f"pruned       {d.first_index}" in r.stdout, r.stderr
+        withhold = withheld(256)  # of what there is
+        liar.change = lambda path, text: begins(first)(text) if path == "/v1/audit?limit=1" else withhold(path, text)
+        r = subprocess.run(verify, timeout=60, capture_output=True, text=True, env=state)
+        assert r.returncode == 1 and f"the first {first} entries are not there" in r.stderr, r.stderr
 
 
 def test_offline_it_is_said_that_the_log_was_pruned(make_daemon, tmp_path):
