@@ -82,8 +82,11 @@ static int daemon_key(struct ctl *c, struct note_key *key)
         return status;
 }
 
-/* The remembered key is not the log's any more. */
-static int follow_memory(struct ctl *c, bool pinned, struct memory *m, const struct note_key *key)
+/* The remembered key is not the log's any more. pin: NULL where none is pinned. A pin is no reason
+ * to forget what was seen: it may be of the same log, and what is shown now an older state of it.
+ */
+static int follow_memory(struct ctl *c, const struct note_key *pin, struct memory *m,
+                         const struct note_key *key)
 {
         struct checkpoint last;
         int status = follow_keys(c, &m->key, key, &m->checkpoint, &last);
@@ -91,13 +94,15 @@ static int follow_memory(struct ctl *c, bool pinned, struct memory *m, const str
                 remark("the log's key was exchanged: the one that is remembered handed over");
                 m->checkpoint = last;
                 m->key = *key;
-        } else if (status == UL_NOT_FOUND && pinned) {
+        } else if (status == UL_NOT_FOUND && pin != NULL && strcmp(pin->name, m->key.name) != 0) {
                 m->exists = false; /* of another log that was at this address */
                 status = 0;
         } else if (status == UL_NOT_FOUND) {
-                status = complain("the log at %s has another key than before. If that is right, "
-                                  "give it with --key, or remove %s",
-                                  c->url, m->path);
+                const bool same = strcmp(key->name, m->key.name) == 0;
+                status = complain("the log at %s has another key than before%s. If that is right, "
+                                  "%sremove %s",
+                                  c->url, same ? ", and does not say that it took its place" : "",
+                                  same ? "" : "give it with --key, or ", m->path);
         }
         return status;
 }
@@ -138,7 +143,7 @@ int choose_key(struct ctl *c, const char *pinned, struct memory *m, struct note_
                 return complain_usage("--key: %s", e.detail);
         int status = daemon_key(c, key);
         if (status == 0 && m->exists && !same_key(&m->key, key))
-                status = follow_memory(c, pinned != NULL, m, key);
+                status = follow_memory(c, pinned != NULL ? &pin : NULL, m, key);
         if (status == 0 && pinned != NULL)
                 status = check_pin(c, &pin, m, key);
         return status;

@@ -246,6 +246,49 @@ def test_the_pinned_handover_is_remembered_as_what_was_seen(d):
         assert "entries seen before" in d.ctl("audit", "verify", *again).stdout
 
 
+@pytest.fixture
+def older(d, tmp_path, make_daemon):
+    """The log as it was before the old key was exchanged, gone on otherwise. d.old: that key."""
+    d.old = key(d)
+    d.stop()
+    shutil.copytree(d.data_dir, tmp_path / "older")
+    d.start()
+    d.erase(subjects=["s5"])
+    d.erase(subjects=["s7"])
+    exchange(d)
+    other = make_daemon(data_dir=tmp_path / "older")
+    assert key(other) == d.old
+    return other
+
+
+@pytest.mark.parametrize("command", ["audit verify", "certificate"])
+def test_a_pin_does_not_make_what_was_seen_forgotten(d, older, tmp_path, command):
+    """Who goes on to pin the old key, after he saw the log under the new one, is not shown a fork of it
+    that the old key signs."""
+    command = command.split() + ([d.erasure] if command == "certificate" else [])
+    with between(d) as liar:
+        assert ctl_of(liar, "audit", "verify", "--key", d.old).returncode == 0
+        seen, = (tmp_path / "state/unlearnd").iterdir()
+        text = seen.read_bytes()
+        liar.daemon = older
+        r = ctl_of(liar, *command, "--key", d.old)
+        assert r.returncode == 1 and f"If that is right, remove {seen}" in r.stderr, r.stderr
+        assert seen.read_bytes() == text and "records this certificate" not in r.stdout
+        liar.daemon = d
+        assert ctl_of(liar, *command, "--key", d.old).returncode == 0
+
+
+def test_another_log_at_the_address_is_taken_where_its_key_is_pinned(d, make_daemon):
+    with between(d) as server:
+        assert ctl_of(server, "audit", "verify").returncode == 0
+        server.daemon = make_daemon("--origin", "example.org/another")
+        server.daemon.erase(subjects=["nobody"])
+        r = ctl_of(server, "audit", "verify")
+        assert r.returncode == 1 and "give it with --key" in r.stderr
+        r = ctl_of(server, "audit", "verify", "--key", key(server.daemon))
+        assert r.returncode == 0 and "seen for the first time" in r.stdout, r.stderr
+
+
 def test_a_strangers_key_is_not_followed(d, make_daemon):
     exchange(d)
     r = d.ctl("audit", "verify", "--key", key(make_daemon()), check=False)
