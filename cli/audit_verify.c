@@ -20,7 +20,10 @@
 struct verify_audit_options {
         const char *key, *offline, *checkpoint;
         struct text_list witnesses;
+        struct count_option witness_max_age;
 };
+/* Of a cosignature: a log at rest is cosigned once a day. */
+enum { WITNESS_AGE_DAYS = 2 };
 #define AT(m) offsetof(struct verify_audit_options, m)
 const struct option_spec audit_verify_options[] = {
         {"key", "VKEY", OPTION_TEXT, AT(key),
@@ -31,9 +34,16 @@ const struct option_spec audit_verify_options[] = {
          "with --offline: the signed checkpoint"},
         {"witness", "VKEY", OPTION_LIST, AT(witnesses),
          "a witness that must have cosigned it; may be given again"},
+        {"witness-max-age", "DAYS", OPTION_COUNT, AT(witness_max_age),
+         "how long ago at most; 2 by default"},
         {NULL, NULL, OPTION_FLAG, 0, NULL},
 };
 const size_t audit_verify_options_size = sizeof(struct verify_audit_options);
+
+static uint64_t max_age(const struct verify_audit_options *o)
+{
+        return o->witness_max_age.given ? o->witness_max_age.value : WITNESS_AGE_DAYS;
+}
 
 /* --- the daemon's log --- */
 
@@ -251,8 +261,12 @@ static int verify_online(struct ctl *c, const struct verify_audit_options *o, st
         int status = memory_read(c, &m);
         if (status == 0)
                 status = choose_key(c, o->key, &m, &key);
+        if (status == 0)
+                status = testimony_not_by(y, &key);
         if (status == 0) /* before the checkpoint, which then covers what they cosigned */
                 status = testimony_fetch(c, y);
+        if (status == 0)
+                status = testimony_recent(y, max_age(o));
         w.remembered = m.exists ? m.checkpoint.size : 0;
         if (status == 0)
                 status = check_entries(c, &key, &m, &note, &w);
@@ -308,13 +322,17 @@ static int verify_offline(struct ctl *c, const struct verify_audit_options *o, s
                 return complain_usage("--offline needs --key VKEY and --checkpoint FILE");
         if (note_vkey_parse(o->key, strlen(o->key), &key, &e) != 0)
                 return complain_usage("--key: %s", e.detail);
-        int status = 0;
+        int status = testimony_not_by(y, &key);
+        if (status != 0)
+                return status;
         if (read_file(o->checkpoint, NOTE_BYTES_MAX, &note, &e) != 0)
                 status = complain_about(&e);
         else if (checkpoint_verify((const char *)note.data, note.len, &key, &w.checkpoint, &e) != 0)
                 status = complain("the checkpoint: %s", e.detail);
         if (status == 0)
                 status = testimony_take(y, note.data, note.len);
+        if (status == 0)
+                status = testimony_recent(y, max_age(o));
         if (status == 0)
                 status = read_export(o->offline, &w);
         if (status == 0)
@@ -332,6 +350,8 @@ int audit_verify_run(struct ctl *c, const struct operands *in, const void *optio
         int status = testimony_begin(&o->witnesses, &y);
         if (status == 0 && o->offline == NULL && o->checkpoint != NULL)
                 status = complain_usage("--checkpoint goes with --offline");
+        if (status == 0 && o->witness_max_age.given && o->witnesses.count == 0)
+                status = complain_usage("--witness-max-age goes with --witness");
         if (status == 0)
                 status = o->offline != NULL ? verify_offline(c, o, &y) : verify_online(c, o, &y);
         testimony_clear(&y);

@@ -144,6 +144,8 @@ static int verify_files(const struct ctl *c, const struct certificate_options *o
         if (o->witnesses.count > 0 && o->proof == NULL)
                 return complain_usage("--witness looks at the proof: --proof FILE");
         status = testimony_begin(&o->witnesses, &out.y);
+        if (status == 0)
+                status = testimony_not_by(&out.y, &out.key);
         if (status == 0 &&
             (read_file(o->verify, DSSE_BYTES_MAX, &envelope, &e) != 0 ||
              (o->proof != NULL && read_file(o->proof, TLOG_PROOF_BYTES_MAX, &proof, &e) != 0)))
@@ -244,6 +246,8 @@ static int fetch(struct ctl *c, const struct certificate_options *o, const char 
                 status = memory_read(c, &m);
         if (status == 0)
                 status = choose_key(c, o->key, &m, &out.key);
+        if (status == 0)
+                status = testimony_not_by(&out.y, &out.key);
         if (status == 0)
                 status = get(c, id, "/certificate", "application/json", &envelope);
         if (status == 0)

@@ -72,7 +72,8 @@ static const struct command commands[] = {
          "With --offline an export of the log is checked against a checkpoint and the key:\n"
          "unlearnctl audit --export ndjson -o FILE --checkpoint FILE writes both.\n"
          "Each --witness must have cosigned a checkpoint that the log goes on from (offline: the\n"
-         "checkpoint itself; --export with --cosigned writes such a one)."},
+         "checkpoint itself; --export with --cosigned writes such a one), and not longer than\n"
+         "--witness-max-age days ago, counted from now."},
         {"report", "[--since T] [--until T] [--html]", 0, 0, WITH(report),
          "erasures of a period: received, in time, overdue, how long they took",
          "Times are medians, and the worst. --html is the page that prints."},

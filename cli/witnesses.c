@@ -8,6 +8,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Of cosignature_timely, so that it fits. */
+static int64_t time_ms_of(const struct cosignature *c)
+{
+        return (int64_t)c->time * 1000;
+}
+
+static bool same_public_key(const uint8_t a[SIGN_PUBLIC_BYTES], const uint8_t b[SIGN_PUBLIC_BYTES])
+{
+        return memcmp(a, b, SIGN_PUBLIC_BYTES) == 0;
+}
+
 int testimony_begin(const struct text_list *vkeys, struct testimony *out)
 {
         *out = (struct testimony){.count = vkeys->count};
@@ -22,6 +33,36 @@ int testimony_begin(const struct text_list *vkeys, struct testimony *out)
                 const char *vkey = vkeys->items[i];
                 if (cosigner_parse(vkey, strlen(vkey), &out->witness[i], &e) != 0)
                         return complain_usage("--witness: %s", e.detail);
+                for (size_t k = 0; k < i; k++)
+                        if (same_public_key(out->witness[k].public_key, out->witness[i].public_key))
+                                return complain_usage("--witness: %s and %s have the same key",
+                                                      out->witness[k].name, out->witness[i].name);
+        }
+        return 0;
+}
+
+int testimony_not_by(const struct testimony *y, const struct note_key *log)
+{
+        for (size_t i = 0; i < y->count; i++)
+                if (same_public_key(y->witness[i].public_key, log->public_key))
+                        return complain_usage("--witness: %s has the log's own key",
+                                              y->witness[i].name);
+        return 0;
+}
+
+int testimony_recent(const struct testimony *y, uint64_t days)
+{
+        enum { DAY_S = 86400 };
+        const int64_t now_s = now_ms() / 1000;
+        for (size_t i = 0; i < y->count; i++) {
+                char at[RFC3339_SIZE];
+                const int64_t age_s = now_s - (int64_t)y->cosignature[i].time - COSIGNATURE_SKEW_S;
+                if (age_s > 0 && (uint64_t)age_s / DAY_S >= days)
+                        return complain("witness %s: it cosigned at %s, which is more than %" PRIu64
+                                        " days ago: what came after it, it may never have seen. "
+                                        "--witness-max-age DAYS takes older ones",
+                                        y->witness[i].name,
+                                        time_format(time_ms_of(&y->cosignature[i]), at), days);
         }
         return 0;
 }
@@ -47,7 +88,10 @@ static int examine(struct testimony *y, const char *note, size_t len, size_t *wh
                 if (err != 0)
                         return err;
         }
-        return checkpoint_parse(note, text_len, &y->head, e);
+        int err = checkpoint_parse(note, text_len, &y->head, e);
+        if (err == 0 && y->head.size == 0)
+                err = ul_fail(e, UL_INVALID, "it cosigned a log without entries");
+        return err;
 }
 
 static int complain_of(const struct testimony *y, size_t who, const struct errinfo *e)
@@ -73,6 +117,21 @@ int testimony_take_proof(struct testimony *y, const struct buf *proof)
         return testimony_take(y, end + 2, proof->len - (size_t)(end + 2 - text));
 }
 
+/* When the first of them cosigned, which is how much it is worth. */
+static uint64_t oldest(const struct testimony *y)
+{
+        uint64_t time = UINT64_MAX;
+        for (size_t i = 0; i < y->count; i++)
+                if (y->cosignature[i].time < time)
+                        time = y->cosignature[i].time;
+        return time;
+}
+
+static bool is_newer(const struct testimony *a, const struct testimony *b)
+{
+        return a->head.size != b->head.size ? a->head.size > b->head.size : oldest(a) > oldest(b);
+}
+
 /* Keeps the newest of the daemon's checkpoints in *best. */
 static int choose(struct testimony *y, const struct json *items, struct testimony *best,
                   bool *found)
@@ -88,7 +147,7 @@ static int choose(struct testimony *y, const struct json *items, struct testimon
                         continue;
                 if (err != 0)
                         return complain_of(y, who, &e);
-                if (*found && y->head.size <= best->head.size)
+                if (*found && !is_newer(y, best))
                         continue;
                 *found = true;
                 best->head = y->head;
@@ -100,7 +159,8 @@ static int choose(struct testimony *y, const struct json *items, struct testimon
 static int choose_newest(struct testimony *y, const struct json *doc)
 {
         const struct json *items = json_get(doc, "items");
-        struct testimony best = {.cosignature = calloc(y->count, sizeof *best.cosignature)};
+        struct testimony best = {.count = y->count,
+                                 .cosignature = calloc(y->count, sizeof *best.cosignature)};
         bool found = false;
         if (best.cosignature == NULL)
                 return complain_memory();
@@ -134,12 +194,6 @@ int testimony_fetch(struct ctl *c, struct testimony *y)
         json_free(&doc);
         http_answer_free(&a);
         return status;
-}
-
-/* Of cosignature_timely, so that it fits. */
-static int64_t time_ms_of(const struct cosignature *c)
-{
-        return (int64_t)c->time * 1000;
 }
 
 void testimony_print(const struct testimony *y)

@@ -14,9 +14,16 @@ struct testimony {
         struct checkpoint head; /* that they cosigned */
 };
 /* All tell what is wrong and return an exit status. */
-/* Reads the keys; EXIT_USAGE. The caller clears `out` in every case. */
+/* Reads the keys, each of which has to be another; EXIT_USAGE. The caller clears `out` in every
+ * case. */
 int testimony_begin(const struct text_list *vkeys, struct testimony *out);
 void testimony_clear(struct testimony *y);
+/* None of them is the log itself, which vouches for itself already; EXIT_USAGE. */
+int testimony_not_by(const struct testimony *y, const struct note_key *log);
+/* Each cosigned not more than so many days ago: what they last saw says little of the log as it is
+ * now. Not asked of a certificate's proof: that its entry is in the tree that they saw stays true.
+ */
+int testimony_recent(const struct testimony *y, uint64_t days);
 /* The newest checkpoint of those that the daemon has which all of them cosigned. Whose log it is,
  * and that the log goes on from it, is the caller's to check. */
 int testimony_fetch(struct ctl *c, struct testimony *y);

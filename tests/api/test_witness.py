@@ -3,6 +3,7 @@
 tests/witness.py, which is written by the specification and signs with OpenSSL."""
 import base64
 import contextlib
+import hashlib
 import json
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import time
 
 import pytest
 from conftest import BIN, ROOT
+from liar import between
 from rfc6962 import consistency_holds, parse_checkpoint, signature_of
 from witness import Witness
 
@@ -421,6 +423,77 @@ def test_an_auditor_requires_the_witnesses_that_he_trusts(witnessed, witness, tm
     r = d.ctl("status")
     assert "cosigned entries" in r.stdout and "one" in r.stdout and "two" in r.stdout
     assert [w["name"] for w in json.loads(d.ctl("--json", "status").stdout)["witnesses"]] == ["one", "two"]
+
+
+@pytest.fixture
+def signed(witnessed, witness, tmp_path):
+    """A daemon, .verify(...) of what it exported under cosignatures that the test makes, and two keys."""
+    d = witnessed()
+    d.keys = [witness(f"witness.example/w{i}").key for i in (1, 2)]
+    d.key = d.get("/v1/audit/key").text
+    log, note = tmp_path / "log", tmp_path / "note"
+    d.ctl("audit", "--export", "ndjson", "-o", log, "--checkpoint", note)
+    d.note, d.text = note.read_text(), note.read_text().split("\n\n")[0] + "\n"
+
+    def verify(lines, *args):
+        note.write_text(d.note + lines)
+        return d.ctl("audit", "verify", "--offline", log, "--checkpoint", note, "--key", d.key, *args, check=False)
+
+    d.verify = verify
+    return d
+
+
+def test_two_witnesses_are_two_keys_and_none_is_the_log(signed):
+    d, (one, two) = signed, signed.keys
+    lines = one.cosign(d.text) + two.cosign(d.text)
+    both = ["--witness", one.vkey(), "--witness", two.vkey()]
+    assert d.verify(lines, *both).returncode == 0
+    again = one.vkey()
+    one.name = "witness.example/another"
+    one.id = one.id_of(4)
+    for other in (again, one.vkey()):
+        r = d.verify(lines + one.cosign(d.text), "--witness", again, "--witness", other)
+        assert r.returncode == 2 and "have the same key" in r.stderr, r.stderr
+    for command in (["audit", "verify"], ["audit", "verify", "--key", d.key]):
+        r = d.ctl(*command, "--witness", d.key, check=False)
+        assert r.returncode == 2 and "has the log's own key" in r.stderr, r.stderr
+    r = d.verify(lines, "--witness", d.key)
+    assert r.returncode == 2 and "has the log's own key" in r.stderr
+    e = d.erase(subjects=["somebody"])["id"]
+    assert d.ctl("certificate", e, "--witness", d.key, check=False).returncode == 2
+
+
+def test_an_old_cosignature_says_nothing_of_the_log_of_today(signed, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    d, (one, two), now = signed, signed.keys, int(time.time())
+    require = ["--witness", one.vkey(), "--witness", two.vkey()]
+
+    def lines(*days):
+        return "".join(k.cosign(d.text, now - int(n * 86400)) for k, n in zip((one, two), days))
+
+    assert d.verify(lines(1.9, 0), *require).returncode == 0
+    r = d.verify(lines(0, 2.1), *require)
+    assert r.returncode == 1 and "witness.example/w2: it cosigned at" in r.stderr and "2 days ago" in r.stderr
+    assert d.verify(lines(0, 2.1), *require[:2]).returncode == 0, "who did not have to, may be old"
+    assert d.verify(lines(1.1, 2.1), *require, "--witness-max-age", "1").returncode == 1
+    assert d.verify(lines(0, 400), *require, "--witness-max-age", "401").returncode == 0
+    assert d.verify("", "--witness-max-age", "3").returncode == 2
+    assert d.verify(lines(0, 0), *require, "--witness-max-age", "x").returncode == 2
+    # the same of what a daemon shows: the fresh one of two checkpoints of one size, and none of an empty log
+    empty = f"{ORIGIN}\n0\n{base64.b64encode(hashlib.sha256().digest()).decode()}\n"
+    notes = {"stale": [d.note + lines(2.1, 2.1)], "both": [d.note + lines(2.1, 2.1), d.note + lines(0, 1)],
+             "empty": [empty + "\n" + one.cosign(empty) + two.cosign(empty)]}
+
+    def change(path, text):
+        shown = [{"checkpoint": n} for n in notes[which]]
+        return json.dumps({"items": shown}) if path == "/v1/audit/witnesses" else text
+
+    with between(d, change) as liar:
+        for which, status, says in (("stale", 1, "2 days ago"), ("both", 0, ""), ("empty", 1, "without entries")):
+            r = d.ctl("--url", liar.url, "audit", "verify", *require, check=False)
+            assert r.returncode == status and says in r.stderr, r.stderr
+        which = "stale"
+        assert d.ctl("--url", liar.url, "audit", "verify", *require, "--witness-max-age", "3").returncode == 0
 
 
 def start_fails(config, tmp_path, *options):
