@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * certificates.c: /v1/erasures/{id}/certificate and /proof: the signed file, the page for people by
  * content negotiation, and the proof that the log records it. */
-#include "api/certificate_page.h"
 #include "api/http_more.h"
 #include "api/routes.h"
+#include "lib/audit/certificate_page.h"
 
 static enum handler_result reply_page(struct request *req, const struct buf *statement)
 {

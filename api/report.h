@@ -4,7 +4,7 @@
 #define UNLEARND_API_REPORT_H
 
 #include "api/http.h"
-#include "api/page.h"
+#include "lib/util/page.h"
 
 enum handler_result get_report(struct request *req);
 

@@ -7,6 +7,7 @@
 #include "cli/log_memory.h"
 #include "cli/table.h"
 #include "cli/witnesses.h"
+#include "lib/audit/certificate_page.h"
 #include "lib/audit/dsse.h"
 #include "lib/audit/proof.h"
 #include "lib/util/file.h"
@@ -22,7 +23,8 @@ const struct option_spec certificate_options[] = {
         {"output", "FILE", OPTION_TEXT, AT(output), "write the signed envelope there (also -o)"},
         {"proof", "FILE", OPTION_TEXT, AT(proof),
          "write the tlog-proof there; with --verify: check it"},
-        {"html", "FILE", OPTION_TEXT, AT(html), "write the page for people there"},
+        {"html", "FILE", OPTION_TEXT, AT(html),
+         "write the page for people there, made of what was checked"},
         {"verify", "FILE", OPTION_TEXT, AT(verify), "check this certificate, offline"},
         {"key", "VKEY", OPTION_TEXT, AT(key),
          "the log's key, as NAME+ID+KEY; anything else is refused"},
@@ -214,19 +216,27 @@ static int check_same_log(struct ctl *c, const struct memory *m, const struct ch
                        : status;
 }
 
-static int write_files(struct ctl *c, const struct certificate_options *o, const char *id,
+/* From the statement that was checked: what the daemon would send as a page nobody signed. */
+static int write_page(const struct outcome *out, const char *path)
+{
+        struct buf page = {0};
+        char vkey[NOTE_VKEY_SIZE];
+        int err = certificate_page(&out->c.statement, note_vkey_format(&out->key, vkey), &page);
+        int status = err == 0          ? write_output(path, &page)
+                     : err == UL_NOMEM ? complain_memory()
+                                       : complain("statement: no page can be made of it");
+        buf_free(&page, false);
+        return status;
+}
+
+static int write_files(const struct certificate_options *o, const struct outcome *out,
                        const struct buf *envelope, const struct buf *proof)
 {
-        struct http_answer page = {0};
         int status = o->output != NULL ? write_output(o->output, envelope) : 0;
         if (status == 0 && o->proof != NULL)
                 status = write_output(o->proof, proof);
-        if (status == 0 && o->html != NULL) {
-                status = get(c, id, "/certificate", "text/html", &page);
-                if (status == 0)
-                        status = write_output(o->html, &page.body);
-        }
-        http_answer_free(&page);
+        if (status == 0 && o->html != NULL)
+                status = write_page(out, o->html);
         return status;
 }
 
@@ -259,7 +269,7 @@ static int fetch(struct ctl *c, const struct certificate_options *o, const char 
         if (status == 0 && strcmp(out.c.erasure, id) != 0)
                 status = complain("statement: the certificate is of another erasure");
         if (status == 0)
-                status = write_files(c, o, id, &envelope.body, &proof.body);
+                status = write_files(o, &out, &envelope.body, &proof.body);
         if (status == 0 && c->json && o->output == NULL)
                 status = print_json(&envelope.body);
         else if (status == 0 && !c->json && !to_stdout(o->output) && !to_stdout(o->html) &&

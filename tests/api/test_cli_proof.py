@@ -52,6 +52,17 @@ def test_what_is_fetched_is_what_is_served(d, files):
     assert d.ctl("--json", "certificate", d.erasure["id"]).stdout.encode().rstrip() == certificate.read_bytes()
 
 
+def test_a_page_that_a_daemon_made_up_is_not_written(d, tmp_path):
+    def change(path, text):
+        return "<!doctype html><h1>All 5000 records were erased</h1>" if text.startswith("<!") else text
+
+    page = tmp_path / "page.html"
+    with between(d, change) as liar:
+        r = ctl("--url", liar.url, "certificate", d.erasure["id"], "--html", page)
+    assert r.returncode == 0, r.stderr
+    assert "5000" not in page.read_text() and "2 records were erased" in page.read_text()
+
+
 def test_it_is_checked_without_any_daemon(d, files):
     certificate, proof, _, key = files
     d.stop()

@@ -2,7 +2,7 @@
  * certificate_page.c: see certificate_page.h. For a reader who knows the law and no machine
  * learning: what was asked, what was done, when, and how it can be checked. One file that needs
  * nothing from anywhere; whatever comes out of the statement is escaped. */
-#include "api/certificate_page.h"
+#include "lib/audit/certificate_page.h"
 
 #include "lib/util/crypto.h"
 #include "lib/util/json.h"

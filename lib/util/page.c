@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * page.c: see page.h. */
-#include "api/page.h"
+#include "lib/util/page.h"
 
 #include "lib/util/crypto.h"
 #include <stdio.h>

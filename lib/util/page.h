@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * page.h: what the pages for people share. A page is one file that needs nothing from anywhere: no
  * script, its own style sheet, whatever comes from elsewhere escaped. Pure. */
-#ifndef UNLEARND_API_PAGE_H
-#define UNLEARND_API_PAGE_H
+#ifndef UNLEARND_UTIL_PAGE_H
+#define UNLEARND_UTIL_PAGE_H
 
 #include "lib/util/bytes.h"
 

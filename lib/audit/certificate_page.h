@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * certificate_page.h: a certificate as a page for people, to be read and printed. Pure. */
-#ifndef UNLEARND_API_CERTIFICATE_PAGE_H
-#define UNLEARND_API_CERTIFICATE_PAGE_H
+ * certificate_page.h: a certificate as a page for people, to be read and printed; pure, so that who
+ * checked a statement makes the page from it, and believes no page that he is sent. */
+#ifndef UNLEARND_AUDIT_CERTIFICATE_PAGE_H
+#define UNLEARND_AUDIT_CERTIFICATE_PAGE_H
 
-#include "api/page.h"
 #include "lib/util/err.h"
+#include "lib/util/page.h"
 
 /* Its Content-Security-Policy. */
 const char *certificate_page_policy(char out[PAGE_POLICY_SIZE]);
