@@ -13,6 +13,7 @@
 #include "lib/util/file.h"
 #include <inttypes.h>
 #include <string.h>
+#include <strings.h>
 
 struct certificate_options {
         const char *output, *proof, *html, *verify, *key;
@@ -48,17 +49,24 @@ static int complain_check(const struct errinfo *e)
         return e->field[0] != '\0' ? complain("%s: %s", e->field, e->detail) : complain_about(e);
 }
 
-static int check(struct outcome *o, const struct buf *envelope, const struct buf *proof)
+static int check_envelope(struct outcome *o, const struct buf *envelope)
 {
         struct errinfo e = {0};
-        int err = certificate_open(envelope->data, envelope->len, &o->key, &o->c, &e);
-        if (err == 0 && proof != NULL)
-                err = certificate_check_proof(&o->c, proof->data, proof->len, &o->key, &o->log, &e);
-        if (err != 0)
+        return certificate_open(envelope->data, envelope->len, &o->key, &o->c, &e) == 0
+                       ? 0
+                       : complain_check(&e);
+}
+
+/* proof: NULL where there is none. */
+static int check_proof(struct outcome *o, const struct buf *proof)
+{
+        struct errinfo e = {0};
+        if (proof == NULL)
+                return o->y.count == 0 ? 0
+                                       : complain("checkpoint: without a proof there is nothing "
+                                                  "that witnesses could have cosigned");
+        if (certificate_check_proof(&o->c, proof->data, proof->len, &o->key, &o->log, &e) != 0)
                 return complain_check(&e);
-        if (o->y.count > 0 && proof == NULL)
-                return complain("checkpoint: without a proof there is nothing that witnesses could "
-                                "have cosigned");
         return o->y.count > 0 ? testimony_take_proof(&o->y, proof) : 0;
 }
 
@@ -114,6 +122,7 @@ static int print_verdict(const struct outcome *o)
         jw_member_string(&w, "erasure", o->c.erasure);
         jw_member_string(&w, "key", note_vkey_format(&o->key, vkey));
         jw_member_u64(&w, "log_index", o->c.log_index);
+        jw_member_bool(&w, "proof_checked", o->log.size > 0);
         jw_key(&w, "log_size");
         if (o->log.size > 0)
                 jw_u64(&w, o->log.size);
@@ -153,7 +162,9 @@ static int verify_files(const struct ctl *c, const struct certificate_options *o
              (o->proof != NULL && read_file(o->proof, TLOG_PROOF_BYTES_MAX, &proof, &e) != 0)))
                 status = complain_about(&e);
         if (status == 0)
-                status = check(&out, &envelope, o->proof != NULL ? &proof : NULL);
+                status = check_envelope(&out, &envelope);
+        if (status == 0)
+                status = check_proof(&out, o->proof != NULL ? &proof : NULL);
         if (status == 0 && c->json)
                 status = print_verdict(&out);
         else if (status == 0)
@@ -167,23 +178,42 @@ static int verify_files(const struct ctl *c, const struct certificate_options *o
 
 /* --- the daemon --- */
 
-static int get(struct ctl *c, const char *id, const char *what, const char *accept,
-               struct http_answer *a)
+static int get_certificate(struct ctl *c, const char *id, struct http_answer *a)
 {
         struct buf path = {0};
         buf_append_str(&path, "/v1/erasures/");
         path_escape(&path, id);
-        buf_append_str(&path, what);
+        buf_append_str(&path, "/certificate");
         const char *text = path_text(&path);
-        const struct http_request r = {.method = "GET", .path = text, .accept = accept};
+        const struct http_request r = {.method = "GET", .path = text, .accept = "application/json"};
         int status = text != NULL ? api_call(c, &r, a) : EXIT_FAILED;
         buf_free(&path, false);
         return status;
 }
 
+/* The daemon says that the entry was pruned: then the log begins after it. */
+static int check_pruned(struct ctl *c, uint64_t index)
+{
+        struct http_answer a = {0};
+        struct json *doc = NULL;
+        int64_t first = 0;
+        int status = api_get(c, "/v1/audit?limit=1&order=asc", &a, &doc);
+        const struct json *entry = status == 0 ? json_first(json_get(doc, "items")) : NULL;
+        if (status == 0 &&
+            (entry == NULL || !json_integer(json_get(entry, "index"), 0, INT64_MAX, &first) ||
+             (uint64_t)first <= index))
+                status = complain("the daemon gives no proof, as if entry %" PRIu64
+                                  " were pruned, but the log begins before it: the proof is "
+                                  "withheld",
+                                  index);
+        json_free(&doc);
+        http_answer_free(&a);
+        return status;
+}
+
 /* *pruned: the log has the entry's hash alone, which is no reason to have no certificate. */
 static int get_proof(struct ctl *c, const char *id, const struct certificate_options *o,
-                     struct http_answer *a, bool *pruned)
+                     uint64_t index, struct http_answer *a, bool *pruned)
 {
         struct buf path = {0};
         buf_append_str(&path, "/v1/erasures/");
@@ -193,10 +223,13 @@ static int get_proof(struct ctl *c, const char *id, const struct certificate_opt
         const struct http_request r = {.method = "GET", .path = text, .accept = "text/plain"};
         int status = text != NULL ? http_call(c, &r, a) : EXIT_FAILED;
         *pruned = status == 0 && a->status == 410 && o->proof == NULL;
-        if (*pruned)
-                remark("the log entry was pruned after its retention: there is no proof any more");
-        else if (status == 0 && a->status / 100 != 2)
+        if (status == 0 && !*pruned && a->status / 100 != 2)
                 status = api_complain(a);
+        if (*pruned)
+                status = check_pruned(c, index);
+        if (*pruned && status == 0)
+                remark("the log entry was pruned after its retention: there is no proof any more, "
+                       "and that the log records the certificate was not checked");
         buf_free(&path, false);
         return status;
 }
@@ -259,21 +292,25 @@ static int fetch(struct ctl *c, const struct certificate_options *o, const char 
         if (status == 0)
                 status = testimony_not_by(&out.y, &out.key);
         if (status == 0)
-                status = get(c, id, "/certificate", "application/json", &envelope);
+                status = get_certificate(c, id, &envelope);
         if (status == 0)
-                status = get_proof(c, id, o, &proof, &pruned);
-        if (status == 0)
-                status = check(&out, &envelope.body, pruned ? NULL : &proof.body);
-        if (status == 0)
-                status = check_same_log(c, &m, &out.log);
-        if (status == 0 && strcmp(out.c.erasure, id) != 0)
+                status = check_envelope(&out, &envelope.body);
+        if (status == 0 && strcasecmp(out.c.erasure, id) != 0) /* ULIDs have no case */
                 status = complain("statement: the certificate is of another erasure");
         if (status == 0)
+                status = get_proof(c, id, o, out.c.log_index, &proof, &pruned);
+        if (status == 0)
+                status = check_proof(&out, pruned ? NULL : &proof.body);
+        if (status == 0)
+                status = check_same_log(c, &m, &out.log);
+        if (status == 0)
                 status = write_files(o, &out, &envelope.body, &proof.body);
+        const bool busy = to_stdout(o->output) || to_stdout(o->html) || to_stdout(o->proof);
         if (status == 0 && c->json && o->output == NULL)
                 status = print_json(&envelope.body);
-        else if (status == 0 && !c->json && !to_stdout(o->output) && !to_stdout(o->html) &&
-                 !to_stdout(o->proof))
+        else if (status == 0 && c->json && !busy)
+                status = print_verdict(&out);
+        else if (status == 0 && !c->json && !busy)
                 print_outcome(&out);
         testimony_clear(&out.y);
         certificate_clear(&out.c);

@@ -63,6 +63,21 @@ def test_a_page_that_a_daemon_made_up_is_not_written(d, tmp_path):
     assert "5000" not in page.read_text() and "2 records were erased" in page.read_text()
 
 
+def test_a_proof_is_not_withheld_as_pruned(d, tmp_path):
+    never = tmp_path / "never"
+    with between(d, lambda path, text: (410, "{}") if path.endswith("/proof") else text) as liar:
+        for options in ([], ["--json"]):
+            r = ctl("--url", liar.url, *options, "certificate", d.erasure["id"], "-o", never)
+            assert r.returncode == 1 and "the proof is withheld" in r.stderr and not never.exists(), r.stderr
+            assert r.stdout == ""
+
+
+def test_an_id_may_be_written_in_lower_case(d, tmp_path):
+    out = tmp_path / "c.json"
+    said = json.loads(d.ctl("--json", "certificate", d.erasure["id"].lower(), "-o", out).stdout)
+    assert said["proof_checked"] is True and said["erasure"] == d.erasure["id"] and out.exists()
+
+
 def test_it_is_checked_without_any_daemon(d, files):
     certificate, proof, _, key = files
     d.stop()
@@ -70,9 +85,11 @@ def test_it_is_checked_without_any_daemon(d, files):
     assert r.returncode == 0 and "records this certificate" in r.stdout, r.stderr
     r = ctl("certificate", "--verify", certificate, "--key", key)
     assert r.returncode == 0 and "was not checked" in r.stdout
+    said = json.loads(ctl("--json", "certificate", "--verify", certificate, "--key", key).stdout)
+    assert said["proof_checked"] is False and said["log_size"] is None
     said = json.loads(ctl("--json", "certificate", "--verify", certificate, "--key", key, "--proof", proof).stdout)
     assert said["verified"] is True and said["erasure"] == d.erasure["id"] == said["predicate"]["erasure"]
-    assert said["log_index"] < said["log_size"] and said["key"] == key
+    assert said["proof_checked"] is True and said["log_index"] < said["log_size"] and said["key"] == key
 
 
 def forge_payload(text):

@@ -152,6 +152,8 @@ def test_certificates_and_keys_outlive_the_entries(make_daemon, tmp_path):
     assert payload == json.loads(files[0].read_text())["payload"]
     r = d.ctl("certificate", erasure, "-o", tmp_path / "late.json", env=state)
     assert "no proof any more" in r.stderr and "was not checked" in r.stdout
+    r = d.ctl("--json", "certificate", erasure, "-o", tmp_path / "late.json", env=state)
+    assert json.loads(r.stdout)["proof_checked"] is False and "was not checked" in r.stderr
     r = d.ctl("certificate", erasure, "--proof", tmp_path / "late", check=False, env=state)
     assert r.returncode == 1 and not (tmp_path / "late").exists()
     r = d.ctl("certificate", "--verify", files[0], "--proof", files[1], "--key", first)
