@@ -145,29 +145,41 @@ static int follow_one(struct ctl *c, const struct json *item, const struct note_
         return status;
 }
 
-static int follow_list(struct ctl *c, const struct json *item, const struct note_key *from,
+/* Where `from` stands last in the list: a log may have gone back to a key. *at NULL: nowhere. */
+static int find_last(const struct json *item, const struct note_key *from, const struct json **at)
+{
+        *at = NULL;
+        for (; item != NULL; item = json_next(item)) {
+                struct note_key key;
+                if (take_key(item, &key) != 0)
+                        return EXIT_FAILED;
+                if (same_key(&key, from))
+                        *at = item;
+        }
+        return 0;
+}
+
+static int follow_list(struct ctl *c, const struct json *list, const struct note_key *from,
                        const struct note_key *to, const struct checkpoint *seen,
                        struct checkpoint *last)
 {
-        struct note_key at = {0}, next;
-        bool found = false;
-        for (; item != NULL; item = json_next(item)) {
-                if (take_key(item, &next) != 0)
-                        return EXIT_FAILED;
-                if (!found) {
-                        found = same_key(&next, from);
-                } else {
-                        struct checkpoint handover;
-                        int status = follow_one(c, item, &at, &next, seen, &handover);
-                        if (status != 0)
-                                return status;
-                        *last = handover;
-                        seen = last;
-                }
+        const struct json *item = NULL;
+        struct note_key at = *from, next;
+        if (find_last(list, from, &item) != 0)
+                return EXIT_FAILED;
+        if (item == NULL)
+                return UL_NOT_FOUND;
+        for (item = json_next(item); item != NULL; item = json_next(item)) {
+                struct checkpoint handover;
+                int status = take_key(item, &next);
+                if (status == 0)
+                        status = follow_one(c, item, &at, &next, seen, &handover);
+                if (status != 0)
+                        return status;
+                *last = handover;
+                seen = last;
                 at = next;
         }
-        if (!found)
-                return UL_NOT_FOUND;
         return same_key(&at, to) ? 0
                                  : complain("keys: the log's last key is not the one that it "
                                             "gives");

@@ -246,6 +246,26 @@ def test_the_pinned_handover_is_remembered_as_what_was_seen(d):
         assert "entries seen before" in d.ctl("audit", "verify", *again).stdout
 
 
+def test_a_log_that_went_back_to_a_key_is_followed_from_where_it_had_it_last(d):
+    first, keys = key(d), d.data_dir / "keys"
+    seed = (keys / "log.key").read_bytes()
+    exchange(d)
+    second = key(d)
+    d.stop()
+    (keys / "log.key").rename(keys / "log.key.old")
+    (keys / "log.key").write_bytes(seed)
+    d.start()
+    d.erase(subjects=["s5"])
+    with between(d) as server:
+        assert ctl_of(server, "audit", "verify", "--key", first).returncode == 0
+        exchange(d)
+        assert [i["vkey"] for i in d.ok("GET", "/v1/audit/keys")["items"]] == [first, second, first, key(d)]
+        r = ctl_of(server, "audit", "verify")
+        assert r.returncode == 0 and "the one that is remembered handed over" in r.stderr, r.stderr
+        r = ctl_of(server, "audit", "verify", "--key", first)
+        assert r.returncode == 0 and "the one that --key pins handed over" in r.stderr, r.stderr
+
+
 @pytest.fixture
 def older(d, tmp_path, make_daemon):
     """The log as it was before the old key was exchanged, gone on otherwise. d.old: that key."""
