@@ -275,7 +275,7 @@ static int verify_online(struct ctl *c, const struct verify_audit_options *o, st
         if (status == 0)
                 status = check_witnessed(c, y, &key, &w.checkpoint);
         if (status == 0)
-                status = memory_write(&m, &key, &note.body);
+                status = memory_write(c, &m, &key, &w.checkpoint, &note.body);
         if (status == 0)
                 print_outcome(c, &m, &key, &w, y);
         buf_free(&w.line, false);

@@ -3,8 +3,11 @@
 #include "cli/log_memory.h"
 
 #include "cli/log_keys.h"
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 static int memory_path(const struct ctl *c, struct memory *m, struct errinfo *e)
 {
@@ -46,20 +49,48 @@ int memory_read(const struct ctl *c, struct memory *m)
         return err == 0 ? 0 : complain("%s: %s", m->path, e.detail);
 }
 
-int memory_write(const struct memory *m, const struct note_key *key, const struct buf *note)
+/* One that is remembered at a time, whoever else verifies: the lock of the folder itself, so that
+ * no file is left. */
+static int lock_folder(const struct memory *m, int *fd, struct errinfo *e)
+{
+        char dir[PATH_SIZE];
+        memcpy(dir, m->path, sizeof dir);
+        *strrchr(dir, '/') = '\0';
+        int err = make_dirs(dir, e);
+        if (err != 0)
+                return err;
+        *fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (*fd < 0 || flock(*fd, LOCK_EX) != 0)
+                return ul_fail_errno(e, "its folder cannot be locked");
+        return 0;
+}
+
+/* Another verification, which ran beside this one, has remembered more of the same log. */
+static bool remembered_more(const struct memory *now, const struct note_key *key, uint64_t size)
+{
+        return now->exists && strcmp(now->key.name, key->name) == 0 && now->checkpoint.size > size;
+}
+
+int memory_write(const struct ctl *c, const struct memory *m, const struct note_key *key,
+                 const struct checkpoint *head, const struct buf *note)
 {
         struct errinfo e = {0};
         struct buf text = {0};
-        char vkey[NOTE_VKEY_SIZE], dir[PATH_SIZE];
-        memcpy(dir, m->path, sizeof dir);
-        *strrchr(dir, '/') = '\0';
-        buf_printf(&text, "%s\n", note_vkey_format(key, vkey));
-        buf_append(&text, note->data, note->len);
-        int err = text.failed ? ul_fail(&e, UL_NOMEM, "out of memory") : make_dirs(dir, &e);
-        if (err == 0)
-                err = write_file_durably(m->path, text.data, text.len, &e);
+        struct memory now = {.exists = false};
+        char vkey[NOTE_VKEY_SIZE];
+        int fd = -1;
+        int err = lock_folder(m, &fd, &e);
+        int status = err == 0 ? memory_read(c, &now) : 0;
+        if (err == 0 && status == 0 && !remembered_more(&now, key, head->size)) {
+                buf_printf(&text, "%s\n", note_vkey_format(key, vkey));
+                buf_append(&text, note->data, note->len);
+                err = text.failed ? ul_fail(&e, UL_NOMEM, "out of memory")
+                                  : write_file_durably(m->path, text.data, text.len, &e);
+        }
+        if (fd >= 0)
+                (void)close(fd);
         buf_free(&text, false);
-        return err == 0 ? 0 : complain("the checkpoint cannot be remembered: %s", e.detail);
+        return err == 0 ? status : complain("the checkpoint cannot be remembered: %s", e.detail);
 }
 
 int get_text(struct ctl *c, const char *path, struct http_answer *a)

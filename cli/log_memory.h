@@ -19,7 +19,10 @@ struct memory {
 
 /* All tell what is wrong and return an exit status. */
 int memory_read(const struct ctl *c, struct memory *m);
-int memory_write(const struct memory *m, const struct note_key *key, const struct buf *note);
+/* Remembers `note`, which is the checkpoint `head` signed by `key`, unless more of the same log was
+ * remembered since memory_read. */
+int memory_write(const struct ctl *c, const struct memory *m, const struct note_key *key,
+                 const struct checkpoint *head, const struct buf *note);
 
 int get_text(struct ctl *c, const char *path, struct http_answer *a);
 /* The key that the log must be signed with: pinned (NULL: not), remembered, or the daemon's. Where

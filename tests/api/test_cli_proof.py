@@ -215,6 +215,28 @@ def test_a_changed_export_is_refused_and_the_place_named(export, what, change, s
     assert r.returncode == 1 and says in r.stderr, r.stderr
 
 
+def test_of_two_verifications_at_once_the_larger_log_is_remembered(d, tmp_path):
+    """One of them reads the entries while the other begins and ends."""
+    sizes = []
+
+    def verify():
+        r = ctl("--url", liar.url, "--json", "audit", "verify")
+        assert r.returncode == 0, r.stderr
+        return json.loads(r.stdout)["size"]
+
+    def change(path, text):
+        if path == "/v1/audit" and not sizes:
+            sizes.append(0)
+            d.erase(subjects=["s7"])
+            sizes[0] = verify()
+        return text
+
+    with between(d, change) as liar:
+        assert verify() < sizes[0]
+        seen, = (tmp_path / "state/unlearnd").iterdir()
+        assert int(seen.read_text().split("\n")[2]) == sizes[0]
+
+
 def forged_entry(index):
     """One that nobody signed, with the hash of its own bytes."""
     entry = (f'{{"v":1,"index":{index},"time":"2026-01-01T00:00:00.000Z","type":"erasure.completed",'
