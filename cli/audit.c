@@ -20,7 +20,7 @@ const struct option_spec audit_options[] = {
         {"record", "R", OPTION_TEXT, AT(record), "about this record"},
         {"reference", "R", OPTION_TEXT, AT(reference), "with this ticket"},
         {"since", "TIME", OPTION_TEXT, AT(since), "then or later (RFC 3339)"},
-        {"until", "TIME", OPTION_TEXT, AT(until), "before"},
+        {"until", "TIME", OPTION_TEXT, AT(until), "then or before"},
         {"order", "asc|desc", OPTION_TEXT, AT(order), "by index; asc by default"},
         {"limit", "N", OPTION_COUNT, AT(limit), "at most N (100; 0: all)"},
         {"export", "ndjson|csv", OPTION_TEXT, AT(export), "all that match, streamed"},

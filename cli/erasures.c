@@ -122,7 +122,7 @@ const struct option_spec erasures_options[] = {
         {"overdue", NULL, OPTION_FLAG, AT(overdue),
          "ended after their deadline, or past it and not ended"},
         {"since", "TIME", OPTION_TEXT, AT(since), "accepted then or later (RFC 3339)"},
-        {"until", "TIME", OPTION_TEXT, AT(until), "accepted before"},
+        {"until", "TIME", OPTION_TEXT, AT(until), "accepted then or before"},
         {"limit", "N", OPTION_COUNT, AT(limit), "at most N, newest first (100; 0: all)"},
         {NULL, NULL, OPTION_FLAG, 0, NULL},
 };
