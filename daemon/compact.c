@@ -410,3 +410,17 @@ int compaction_slice(struct txn *t, const struct model *m, const uint8_t subject
                                  .slice;
         return err;
 }
+
+/* From then on that nothing but appended slices is moved any more: no row is put into a slice that
+ * is yet to be emptied, nor into a file that is about to be removed. The shard has no chain, and no
+ * run starts before the moves are over, so that a row more is as good as before a first training.
+ */
+int compaction_takes_rows(struct txn *t, const struct model *m, uint32_t shard, bool *takes)
+{
+        struct compaction c;
+        const uint32_t configured = m->config->slices;
+        int err = compaction_get(t, m->id, shard, &c);
+        *takes = err == 0 && c.state == COMPACTION_MOVING && c.source > configured &&
+                 (c.emptied == 0 || c.emptied > configured);
+        return err;
+}

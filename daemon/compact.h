@@ -63,6 +63,10 @@ int compaction_drop_standing(struct txn *t, const struct model *m, uint32_t shar
 int compaction_slice(struct txn *t, const struct model *m, const uint8_t subject[PSEUDONYM_BYTES],
                      const struct subject_row *row, uint32_t *slice);
 
+/* Whether rows that come now go straight to where placement.h puts them: behind the moves these
+ * would follow them for as long as some come. */
+int compaction_takes_rows(struct txn *t, const struct model *m, uint32_t shard, bool *takes);
+
 /* --- compact_move.c --- */
 struct compact_outcome {
         bool wrote;       /* rows reached files: upload_undo where the step failed */

@@ -3,6 +3,7 @@
  * and duplicates are checked, then rows are appended past the committed counts, then the files are
  * synced, then the index commits (DESIGN.md, Corners). It knows nothing of how rows arrive.
  * What is special about atomic uploads stands in staged.c. */
+#include "daemon/compact.h"
 #include "daemon/state.h"
 
 #include "lib/records/ingest.h"
@@ -27,12 +28,14 @@ struct touched {
         struct rowfile *file;
 };
 
+enum { NOT_LOOKED_UP = 0, AS_PLACED = SLICES_TOTAL_MAX + 2 }; /* no open slice has the number */
+
 struct placing {
         struct upload_batch *b;
         struct txn *t;
         struct model_row model;
         uint32_t active;         /* staged upload of the model, 0: none */
-        uint32_t *slice_of;      /* [shards] open slice of a trained model, 0: not looked up */
+        uint32_t *slice_of;      /* [shards] open slice of a trained model, or one of these: */
         struct touched *touched; /* [touched_count] */
         uint32_t touched_count, touched_cap;
         uint32_t *home; /* [batch count] index into touched, UINT32_MAX: refused */
@@ -51,15 +54,24 @@ void intake_result_error(struct intake_result *r, uint64_t line, const struct er
 
 /* --- placing --- */
 
+static int look_up_open(struct placing *p, uint32_t shard)
+{
+        struct shard_row row;
+        bool as_placed = false;
+        int err = t_shard_get(p->t, p->b->model->id, shard, &row);
+        if (err == 0)
+                err = compaction_takes_rows(p->t, p->b->model, shard, &as_placed);
+        if (err == 0)
+                p->slice_of[shard] = as_placed ? AS_PLACED : row.slices + 1;
+        return err;
+}
+
+/* *slice comes as the one of the placement. */
 static int open_slice(struct placing *p, uint32_t shard, uint32_t *slice)
 {
-        if (p->slice_of[shard] == 0) {
-                struct shard_row row;
-                int err = t_shard_get(p->t, p->b->model->id, shard, &row);
-                if (err != 0)
-                        return err;
-                p->slice_of[shard] = row.slices + 1;
-        }
+        int err = p->slice_of[shard] == NOT_LOOKED_UP ? look_up_open(p, shard) : 0;
+        if (err != 0 || p->slice_of[shard] == AS_PLACED)
+                return err;
         *slice = p->slice_of[shard];
         return *slice <= SLICES_TOTAL_MAX
                        ? 0

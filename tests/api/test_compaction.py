@@ -84,11 +84,11 @@ def served(daemon):
     return m["served_hash"]
 
 
-def trained_once(make_daemon, of, records, then=()):
+def trained_once(make_daemon, of, records, then=(), model=MODEL):
     """What is served by one that was loaded with these records, in another order, and trained once;
     and once more with what came then."""
     d = make_daemon(key_of=of)
-    d.create(**MODEL)
+    d.create(**model)
     for part in filter(None, (records, then)):
         d.load("m", random.sample(part, len(part)))
         d.train("m")
@@ -468,6 +468,70 @@ def test_uploads_go_on(make_daemon, grown, gate, of_all):
     d.erase(subjects=persons("new", 2))
     d.train("m")
     assert served(d) == trained_once(make_daemon, d, ALL, without(NEW, persons("new", 2)))
+
+
+class Stream:
+    """Uploads one after another, each a batch of the daemon's and so all of it in one commit."""
+
+    def __init__(self, d, number):
+        self.d, self.name, self.loads, self.stop = d, f"stream{number}", [], threading.Event()
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self):
+        with requests.Session() as http:
+            while not self.stop.is_set():
+                records = people(f"{self.name}-{len(self.loads)}", 400)
+                r = http.post(f"{self.d.url}/v1/models/m/records", timeout=60,
+                              headers={"Content-Type": "application/x-ndjson"},
+                              data="".join(json.dumps(r) + "\n" for r in records).encode())
+                assert r.status_code == 200 and r.json()["accepted"] == len(records), r.text
+                self.loads.append(records)
+
+    def end(self):
+        self.stop.set()
+        self.thread.join(60)
+        return self.loads
+
+
+def test_it_ends_while_uploads_go_on(make_daemon):
+    """And takes in what came before its shard's records were all where they belong: whatever way
+    that went, the model is the one that was loaded with it and trained once."""
+    model = {**MODEL, "shards": 1, "epochs": 1}
+    gone = persons("first", 1, 2, 3) + persons("second", 1, 2)
+    d = make_daemon("--gather-window-ms", "1")
+    d.create(**model)
+    d.load("m", FIRST)
+    d.train("m")
+    d.load("m", SECOND)
+    d.train("m")
+    d.erase(subjects=gone[:3])
+    streams = [Stream(d, n) for n in range(2)]
+    try:
+        wait("uploads", lambda: all(len(s.loads) > 1 for s in streams))
+        before = sum(len(s.loads) for s in streams)
+        job = ask(d)
+        gone += streams[0].loads[0][0]["subject"], streams[1].loads[-1][-1]["subject"]
+        erasures = [d.erase(wait=False, subjects=[who]) for who in gone[3:]]
+        ended(d, job)
+        for e in erasures:
+            d.wait_erasure(e["id"])
+    finally:
+        loads = sum((s.end() for s in streams), [])
+
+    def slice_of(records):
+        return d.ok("GET", f"/v1/models/m/records/{without(records, gone)[0]['id']}")["slice"]
+
+    taken_in = [x for x in loads if slice_of(x) <= SLICES]
+    waiting = [x for x in loads if slice_of(x) > SLICES]
+    assert len(taken_in) >= before and {slice_of(x) for x in waiting} <= {SLICES + 1}
+    held = without(FIRST + SECOND + sum(taken_in, []), gone)
+    assert served(d) == trained_once(make_daemon, d, held, model=model)
+    assert all(s["identical"] for s in d.verify("m"))
+    scan_clean(d, [r for r in FIRST + SECOND + sum(loads, []) if r["subject"] in gone])
+    late = without(sum(waiting, []), gone)
+    d.train("m")
+    assert served(d) == trained_once(make_daemon, d, held, late, model=model)
 
 
 def test_an_atomic_upload_that_is_on_its_way_is_waited_for(grown, of_all):
