@@ -305,12 +305,53 @@ static int index_slices(struct placing *p)
         return err;
 }
 
-/* Starts a staged upload, or checks that it, or no other, is in progress. */
-static int check_staging(struct placing *p)
+/* None begins while a compaction moves records: these would have to wait for it, in the middle of a
+ * shard. */
+static int check_moves(struct placing *p)
+{
+        struct training tr;
+        bool any = false;
+        bool moving = false;
+        int err = compaction_any(p->t, p->b->model, &any);
+        if (err == 0 && any)
+                err = compaction_moves(p->t, p->b->model, &moving);
+        if (err != 0 || !moving)
+                return err;
+        err = training_get(p->t, p->b->model->id, &tr);
+        if (err == UL_NOT_FOUND)
+                return ul_fail(p->e, UL_CONFLICT,
+                               "a compaction of this model failed and is not finished; ask for it "
+                               "again, and send this after it");
+        return err != 0 ? err
+                        : ul_fail(p->e, UL_CONFLICT,
+                                  "a compaction is moving the model's records; send it again "
+                                  "after it");
+}
+
+static int begin_staged(struct placing *p)
 {
         struct upload_batch *b = p->b;
         struct upload_row row = {.model = b->model->id, .started_ms = now_ms()};
         uint64_t next = 0;
+        int err = check_moves(p);
+        if (err == 0)
+                err = t_counter_get(p->t, "next_upload", &next);
+        if (err != 0)
+                return err;
+        err = t_counter_put(p->t, "next_upload", next + 1);
+        *b->upload = (uint32_t)next + 1;
+        b->began = true;
+        if (err == 0)
+                err = t_upload_put(p->t, *b->upload, &row);
+        CRASH_POINT("staged.begun");
+        return err == 0 ? upload_set_staged(p->t, b->model->id, *b->upload) : err;
+}
+
+/* Starts a staged upload, or checks that it, or no other, is in progress. */
+static int check_staging(struct placing *p)
+{
+        struct upload_batch *b = p->b;
+        struct upload_row row;
         int err = upload_staged(p->t, b->model->id, &p->active);
         if (err != 0)
                 return err;
@@ -327,15 +368,7 @@ static int check_staging(struct placing *p)
                                        "was kept, send it again");
                 return err;
         }
-        err = t_counter_get(p->t, "next_upload", &next);
-        if (err == 0)
-                err = t_counter_put(p->t, "next_upload", next + 1);
-        *b->upload = (uint32_t)next + 1;
-        b->began = true;
-        if (err == 0)
-                err = t_upload_put(p->t, *b->upload, &row);
-        CRASH_POINT("staged.begun");
-        return err == 0 ? upload_set_staged(p->t, b->model->id, *b->upload) : err;
+        return begin_staged(p);
 }
 
 /* What a sync failed for may be on the disk or not: until it is overwritten and cut off, nothing is

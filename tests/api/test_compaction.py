@@ -484,7 +484,7 @@ class Stream:
                 records = people(f"{self.name}-{len(self.loads)}", 400)
                 r = http.post(f"{self.d.url}/v1/models/m/records", timeout=60,
                               headers={"Content-Type": "application/x-ndjson"},
-                              data="".join(json.dumps(r) + "\n" for r in records).encode())
+                              data=lines_of(records))
                 assert r.status_code == 200 and r.json()["accepted"] == len(records), r.text
                 self.loads.append(records)
 
@@ -534,37 +534,108 @@ def test_it_ends_while_uploads_go_on(make_daemon):
     assert served(d) == trained_once(make_daemon, d, held, late, model=model)
 
 
+def lines_of(records):
+    return "".join(json.dumps(r) + "\n" for r in records).encode()
+
+
+def upload(d, records, **params):
+    return d.request("POST", "/v1/models/m/records", data=lines_of(records), params=params,
+                     headers={"Content-Type": "application/x-ndjson"})
+
+
+class Slow:
+    """An atomic upload that is not at its end before it is told so."""
+
+    def __init__(self, d, records, last=b""):
+        self.url, self.records, self.last, self.go = d.url, records, last, threading.Event()
+        self.answer = None
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+        # the first line is sent before the records are: it is a duplicate
+        wait("a staged upload", lambda: upload(d, FIRST[:1]).status_code == 409)
+
+    def body(self):
+        yield lines_of(self.records[:1]) * 2500 + lines_of(self.records)
+        assert self.go.wait(60)
+        yield self.last
+
+    def run(self):
+        self.answer = requests.post(f"{self.url}/v1/models/m/records?atomic=true", data=self.body(),
+                                    timeout=60, headers={"Content-Type": "application/x-ndjson"})
+
+    def end(self):
+        self.go.set()
+        self.thread.join(60)
+        return self.answer
+
+
 def test_an_atomic_upload_that_is_on_its_way_is_waited_for(grown, of_all):
     d = grown()
-    go = threading.Event()
-
-    def body():
-        yield (json.dumps({**NEW[0], "id": "new"}) + "\n").encode() * 3000
-        assert go.wait(20)
-        yield b"x\n"
-
-    def send():
-        r = requests.post(f"{d.url}/v1/models/m/records?atomic=true", data=body(), timeout=30,
-                          headers={"Content-Type": "application/x-ndjson"})
-        assert r.status_code in (400, 422), r.text
-
-    def begun():
-        r = d.request("POST", "/v1/models/m/records", data=json.dumps(FIRST[0]).encode(),
-                      headers={"Content-Type": "application/x-ndjson"})
-        return r.status_code == 409
-
-    sender = threading.Thread(target=send)
-    sender.start()
+    slow = Slow(d, NEW[:1], b"x\n")
     try:
-        wait("a staged upload", begun)
         r = d.post("/v1/models/m/compact")
         assert r.status_code == 409 and "atomic upload" in r.json()["detail"], r.text
     finally:
-        go.set()
-        sender.join(20)
+        assert slow.end().status_code in (400, 422), slow.answer.text
     job = wait("its end", lambda: (r := d.post("/v1/models/m/compact")).status_code == 202 and r.json())
     ended(d, job)
     assert served(d) == of_all
+
+
+def test_an_atomic_upload_between_two_shards_turns_delays_the_second_alone(make_daemon, grown, gate):
+    """What the one needs to be whole again, and what the other serves, do not wait for a client."""
+    d = grown(*gate.options, "--workers", "1")
+    gate.shut()
+    job = ask(d)
+    wait("the moves of one", lambda: len(entries(d, "shard.compacted")) == 1)
+    gone = ["nobody"]
+    slow = Slow(d, NEW)
+    try:
+        gate.open()
+        wait("the training of one", lambda: len(entries(d, "shard.trained")) == 2 * SHARDS + 1)
+        at = {}  # somebody of each shard
+        for r in ALL:
+            at.setdefault(d.ok("GET", f"/v1/models/m/records/{r['id']}")["shard"], r["subject"])
+        gone = [at[shard] for shard in range(SHARDS)]
+        e = d.erase(subjects=gone)
+        assert e["state"] == "completed" and len(e["affected"]) == SHARDS
+        assert d.model("m")["clean_constituents"] == SHARDS
+        assert d.ok("GET", f"/v1/jobs/{job['id']}")["state"] == "running"
+        assert len(entries(d, "shard.compacted")) == 1
+    finally:
+        r = slow.end()
+    assert r.status_code == 200 and r.json()["accepted"] == len(NEW), r.text
+    ended(d, job)
+    d.compact("m")  # and what came with the upload for the first one
+    check_layout(d, without(ALL + NEW, gone))
+    assert served(d) == trained_once(make_daemon, d, without(ALL + NEW, gone))
+
+
+def test_no_atomic_upload_begins_while_records_move(make_daemon):
+    """They would wait for its end, and with them the shard and whoever is to be forgotten in it."""
+    model = {**MODEL, "epochs": 1}
+    d = make_daemon("--gather-window-ms", "1")
+    d.create(**model)
+    d.load("m", FIRST)
+    d.train("m")
+    late = people("late", 4000)
+    d.load("m", late)
+    job = ask(d)
+    refused, taken = [], []
+    for i in range(len(NEW)):
+        if len(entries(d, "shard.compacted")) == SHARDS:
+            break
+        r = upload(d, NEW[i:i + 1], atomic="true")
+        (taken if r.status_code == 200 else refused).append((NEW[i], r))
+    ended(d, job)
+    assert refused
+    for record, r in refused:
+        assert r.status_code == 409 and "moving the model's records" in r.json()["detail"], r.text
+        r = upload(d, [record], atomic="true")  # sent again after it, as it says
+        assert r.status_code == 200 and r.json()["accepted"] == 1, r.text
+    d.compact("m")
+    held = FIRST + late + [record for record, _ in taken + refused]
+    assert served(d) == trained_once(make_daemon, d, held, model=model)
 
 
 def test_a_model_is_deleted_in_its_middle(grown, gate):
