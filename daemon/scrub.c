@@ -49,6 +49,10 @@ struct pass {
                 uint32_t model, shard, slice;
         } swept[PASS_TARGETS];
         uint32_t swept_count;
+        struct { /* shards whose moves under way left nothing any more in old places */
+                uint32_t model, shard;
+        } closed[PASS_TARGETS];
+        uint32_t closed_count;
         struct txn *t; /* of the walk */
         struct errinfo e;
         int err; /* nothing of the pass counts */
@@ -116,6 +120,20 @@ static int file_of(struct pass *p, struct model *m, uint32_t shard, uint32_t sli
                 p->files[p->file_count].e = p->e;
         p->file_count++;
         return err;
+}
+
+/* What a compaction moved a moment ago may be the target's. All of the pass sees the same moves. */
+static int close_moves(struct pass *p, struct model *m, uint32_t shard)
+{
+        for (uint32_t i = 0; i < p->closed_count; i++)
+                if (p->closed[i].model == m->id && p->closed[i].shard == shard)
+                        return 0;
+        int err = compact_close(p->t, m, shard, &p->e);
+        if (err != 0)
+                return err;
+        p->closed[p->closed_count].model = m->id;
+        p->closed[p->closed_count++].shard = shard;
+        return 0;
 }
 
 static int erase_row(struct pass *p, struct model *m, uint32_t shard, uint32_t slice, uint32_t row)
@@ -227,13 +245,13 @@ static int scrub_target(struct pass *p, struct scheduler *k, struct target *x, s
         int err;
         switch ((enum scrub_kind)x->key.kind) {
         case SCRUB_RECORD:
-                err = compact_close(p->t, m, x->row.shard, &p->e);
+                err = close_moves(p, m, x->row.shard);
                 if (err == 0)
                         err = erase_row(p, m, x->row.shard, x->row.slice, x->row.row);
                 x->done = err == 0;
                 return err;
         case SCRUB_SUBJECT:
-                err = compact_close(p->t, m, x->row.shard, &p->e);
+                err = close_moves(p, m, x->row.shard);
                 return err == 0 ? scrub_subject(p, x, m) : err;
         case SCRUB_CHECKPOINTS:
                 return scrub_checkpoints(p, k, x, m);

@@ -195,6 +195,10 @@ class Held:
         self.path.unlink(missing_ok=True)
         os.mkfifo(self.path)
 
+    def let_one_by(self):
+        with self.path.open("rb") as f:
+            f.read()
+
     def let_go(self):
         def read():
             while True:
@@ -209,6 +213,44 @@ class Held:
             f.write(b"end")
         self.reader.join(10)
         self.path.unlink()
+
+
+def test_a_pass_closes_a_compactions_window_once(make_daemon, tmp_path):
+    """Not once for each of the people in it: each time syncs a file."""
+    passes = tmp_path / "passes"
+    passes.mkdir()
+    daemon = make_daemon(*OPTIONS, programs=BIN / "faults",
+                         env={"UNLEARND_CRASH_PASSES": str(passes)})
+    daemon.create(**{**CONFIG, "shards": 1})
+    people = [row(n, f"p{n}") for n in range(2000)]
+    daemon.load("m", people[:500])
+    daemon.train("m")
+    daemon.load("m", people[500:])
+
+    def passed(point):
+        path = passes / f"unlearnd.{point}"
+        return path.stat().st_size if path.exists() else 0
+
+    def moved():
+        (shard,) = daemon.ok("GET", "/v1/models/m/shards")["shards"]
+        return shard["slices"][0]["live"] > 500
+
+    held = Held(passes, "compact.committed")
+    job = daemon.ok("POST", "/v1/models/m/compact", status=202)
+    while not moved():
+        held.let_one_by()
+    before = passed("compact.rows_zeroed")
+    batch = [json.dumps({"subjects": [r["subject"]]}) + "\n" for r in people[:PASS_TARGETS // 2]]
+    r = daemon.request("POST", "/v1/erasures:batch", data="".join(batch).encode(),
+                       headers={"Content-Type": "application/x-ndjson"})
+    assert r.status_code == 200, r.text
+    held.let_go()
+    for line in r.text.splitlines():
+        daemon.wait_erasure(json.loads(line)["id"])
+    assert daemon.wait_job(job["id"])["state"] == "succeeded"
+    held.end()
+    closed = passed("compact.rows_zeroed") - before
+    assert closed <= passed("scrub.recorded") + passed("compact.moved"), closed
 
 
 def listens(daemon):
