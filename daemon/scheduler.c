@@ -323,12 +323,12 @@ struct hold_call {
         sem_t done;
 };
 
-/* What is on its way to the writer already may still replace a checkpoint: not before it is back.
- */
+/* What is on its way to the writer already may still replace a checkpoint, or say that a row file
+ * is empty: not before it is back. */
 static void answer_hold(struct scheduler *k)
 {
         struct hold_call *h = k->hold;
-        if (h == NULL || (h->held && runs_replacing(k)))
+        if (h == NULL || (h->held && (runs_replacing(k) || k->compacting)))
                 return;
         k->hold = NULL;
         (void)sem_post(&h->done);
