@@ -6,7 +6,8 @@
  * places, and a scrub of any of them overwrites those first (scrub.c).
  *
  * Not more shards than there are workers are under way at once: each is without its chain of
- * checkpoints from its turn on, and an erasure in it then leaves nothing of it to be served. */
+ * checkpoints from its turn on, and an erasure in it then leaves nothing of it to be served. One
+ * whose step fails holds up none of the others: it is passed over until the next round. */
 #include "daemon/compact.h"
 #include "daemon/loop.h"
 
@@ -18,6 +19,39 @@
 #include <string.h>
 
 enum { BUSY_US = 20000, RETRY_US = 1000000 };
+
+/* --- rounds --- */
+
+static bool turn_before(const struct compact_turn *a, const struct compact_turn *b)
+{
+        if (a->waiting != b->waiting)
+                return b->waiting;
+        return a->model != b->model ? a->model < b->model : a->shard < b->shard;
+}
+
+/* Whether it was passed over in this round, or comes before what was. */
+static bool had_turn(const struct compact_round *r, const struct compact_turn *x)
+{
+        return r->begun && !turn_before(&r->after, x);
+}
+
+/* The turn went well; NULL: nobody is left to have one. */
+static void fault_ends(struct compact_round *r, const struct compact_turn *x)
+{
+        if (x == NULL || (!turn_before(x, &r->faulty) && !turn_before(&r->faulty, x)))
+                r->fault = false;
+}
+
+static void pass_over(struct scheduler *k, const struct compact_turn *x, uint64_t us)
+{
+        struct compact_round *r = &k->compact;
+        uint64_t again = mono_us() + us;
+        if (!r->begun || again > r->again_us)
+                r->again_us = again;
+        r->after = *x;
+        r->begun = true;
+        loop_due(k, mono_us()); /* whose turn is next */
+}
 
 /* --- files --- */
 
@@ -87,7 +121,7 @@ static int settle(struct txn *t, struct model *m, uint32_t shard, const struct c
 struct step {
         struct loop_command lc;
         struct model *model; /* referenced */
-        uint32_t shard;
+        struct compact_turn turn;
         struct compaction seen;
         bool give_up; /* its rows are damaged: the job fails */
         struct compact_outcome out;
@@ -98,12 +132,12 @@ static int step_run(struct loop_command *lc, struct txn *t)
         struct step *st = (struct step *)lc;
         char why[128];
         if (!st->give_up)
-                return compact_step(lc->k->service, t, st->model, st->shard, &st->seen, &st->out,
-                                    &lc->cmd.e);
+                return compact_step(lc->k->service, t, st->model, st->turn.shard, &st->seen,
+                                    &st->out, &lc->cmd.e);
         (void)snprintf(why, sizeof why,
                        "damaged rows: shard %u is out of service; restore the newest backup",
-                       st->shard);
-        return training_less(lc->k->service, t, st->model, st->shard, why);
+                       st->turn.shard);
+        return training_less(lc->k->service, t, st->model, st->turn.shard, why);
 }
 
 static void step_undo(struct loop_command *lc)
@@ -122,47 +156,46 @@ static void step_back(struct loop_command *lc, int err)
         if (err == 0) {
                 metric_add(METRIC_RECORDS_COMPACTED, st->out.records);
         } else if (err == UL_BUSY) {
-                k->compact_us = mono_us() + BUSY_US;
+                pass_over(k, &st->turn, BUSY_US);
         } else if (err != UL_CONFLICT && err != UL_DAMAGED) {
                 if (err != UL_UNAVAILABLE) /* the store's fault tells of itself */
                         log_event(LOG_LEVEL_WARN, "compaction_delayed",
                                   "model=%s shard=%u error=%s detail=\"%s\" action=\"tried again\"",
-                                  st->model->config->name, st->shard, ul_err_name(err),
+                                  st->model->config->name, st->turn.shard, ul_err_name(err),
                                   lc->cmd.e.detail);
-                k->compact_us = mono_us() + RETRY_US;
+                pass_over(k, &st->turn, RETRY_US);
         }
         model_unref(st->model);
         free(st);
         scheduler_wake(k);
 }
 
-static void submit(struct scheduler *k, struct model *m, uint32_t shard,
-                   const struct compaction *seen, bool give_up)
+/* --- whose turn it is --- */
+
+struct found {
+        struct model *model; /* borrowed; NULL: nothing is to be done */
+        struct compact_turn turn;
+        struct compaction c;
+        bool give_up;
+};
+
+static void submit(struct scheduler *k, const struct found *x)
 {
         struct step *st = calloc(1, sizeof *st);
         if (st == NULL) {
-                k->compact_us = mono_us() + RETRY_US;
+                pass_over(k, &x->turn, RETRY_US);
                 return;
         }
         st->lc.run = step_run;
         st->lc.undo = step_undo;
         st->lc.back = step_back;
-        st->model = model_ref(m);
-        st->shard = shard;
-        st->seen = *seen;
-        st->give_up = give_up;
+        st->model = model_ref(x->model);
+        st->turn = x->turn;
+        st->seen = x->c;
+        st->give_up = x->give_up;
         k->compacting = true;
         loop_submit(k, &st->lc);
 }
-
-/* --- whose turn it is --- */
-
-struct found {
-        struct model *model; /* borrowed; NULL: nothing is to be done */
-        uint32_t shard;
-        struct compaction c;
-        bool give_up;
-};
 
 struct turn {
         struct scheduler *k;
@@ -190,27 +223,32 @@ static bool has_to_wait(const struct turn *u, struct model *m, uint32_t shard,
                t_slice_get(u->t, m->id, shard, c->source, &source) == 0 && source.rows == c->moved;
 }
 
+static void keep_first(struct found *at, const struct found *x)
+{
+        if (at->model == NULL || turn_before(&x->turn, &at->turn))
+                *at = *x;
+}
+
 static void look_at(struct turn *u, struct model *m, uint32_t shard, const struct training *tr)
 {
-        struct found x = {.model = m, .shard = shard};
+        struct found x = {.model = m, .turn = {.model = m->id, .shard = shard}};
         if (compaction_get(u->t, m->id, shard, &x.c) != 0 || x.c.state == COMPACTION_NONE)
                 return;
         u->under_way += x.c.state != COMPACTION_WAITING;
-        if (x.c.state == COMPACTION_TRAINING)
+        x.turn.waiting = x.c.state == COMPACTION_WAITING;
+        if (x.c.state == COMPACTION_TRAINING || had_turn(&u->k->compact, &x.turn))
                 return;
         if (rows_known_damaged(m, shard) && x.c.state != COMPACTION_SWEEPING) {
                 x.give_up = training_has(tr, shard);
-                if (x.give_up && u->next.model == NULL)
-                        u->next = x;
+                if (x.give_up)
+                        keep_first(&u->next, &x);
                 return;
         }
         if (has_to_wait(u, m, shard, &x.c)) {
                 loop_due(u->k, mono_us() + BUSY_US);
                 return;
         }
-        struct found *at = x.c.state == COMPACTION_WAITING ? &u->waiting : &u->next;
-        if (at->model == NULL)
-                *at = x;
+        keep_first(x.turn.waiting ? &u->waiting : &u->next, &x);
 }
 
 static void find_turn(struct turn *u, struct model **models, uint32_t count)
@@ -234,19 +272,33 @@ static void carry_on(struct turn *u)
         struct found *x = &u->next;
         struct scheduler *k = u->k;
         struct errinfo e = {0};
-        int err = x->give_up ? 0 : settle(u->t, x->model, x->shard, &x->c, &e);
+        int err = x->give_up ? 0 : settle(u->t, x->model, x->turn.shard, &x->c, &e);
         if (err == 0) {
-                submit(k, x->model, x->shard, &x->c, x->give_up);
+                fault_ends(&k->compact, &x->turn);
+                submit(k, x);
                 return;
         }
-        k->scrub_failed = true;
+        if (health_is_fault(err)) {
+                k->compact.fault = k->scrub_failed = true;
+                k->compact.faulty = x->turn;
+        }
         health_begin(&k->service->health, HEALTH_SCRUB, err, e.detail);
         if (!health_is_fault(err))
                 log_event(LOG_LEVEL_ERROR, "compaction_delayed",
                           "model=%s shard=%u error=%s detail=\"%s\" action=\"tried again\"",
-                          x->model->config->name, x->shard, ul_err_name(err), e.detail);
-        k->compact_us = mono_us() + RETRY_US;
-        loop_due(k, k->compact_us);
+                          x->model->config->name, x->turn.shard, ul_err_name(err), e.detail);
+        pass_over(k, &x->turn, RETRY_US);
+}
+
+/* Begins a round where it is time to. */
+static void round_next(struct scheduler *k)
+{
+        struct compact_round *r = &k->compact;
+        if (r->begun && mono_us() < r->again_us) {
+                loop_due(k, r->again_us);
+                return;
+        }
+        r->begun = false;
 }
 
 void compact_pass(struct scheduler *k)
@@ -254,18 +306,18 @@ void compact_pass(struct scheduler *k)
         struct model **models = NULL;
         struct turn u = {.k = k};
         uint32_t count = 0;
+        k->scrub_failed |= k->compact.fault;
         if (k->compacting || health_stands(&k->service->health, HEALTH_ROWS))
                 return;
-        if (mono_us() < k->compact_us) {
-                loop_due(k, k->compact_us);
-                return;
-        }
+        round_next(k);
         if (registry_all(k->service, &models, &count, NULL) != 0)
                 return;
         if (store_read(k->service->store, &u.t, NULL) == 0) {
                 find_turn(&u, models, count);
                 if (u.next.model != NULL)
                         carry_on(&u);
+                else if (!k->compact.begun)
+                        fault_ends(&k->compact, NULL);
                 txn_abort(&u.t);
         }
         registry_release(models, count);

@@ -36,6 +36,20 @@ struct scrub_round {
         bool fault_stands;      /* ...or in the one before it */
 };
 
+/* Whose turn in a compaction it is (compact_pass.c): shards under way go before those that wait for
+ * theirs. What fails is passed over until the next round. */
+struct compact_turn {
+        bool waiting;
+        uint32_t model, shard;
+};
+struct compact_round {
+        bool begun;                 /* something was passed over... */
+        struct compact_turn after;  /* ...and this the last */
+        uint64_t again_us;          /* when everything has its turn again */
+        bool fault;                 /* files could not be written, at the last try... */
+        struct compact_turn faulty; /* ...of this one's */
+};
+
 /* What a shard's retrain was estimated to cost, as long as nothing of it changes: pick.c. */
 enum { COSTS_KEPT = 4096 };
 struct cost {
@@ -72,8 +86,8 @@ struct scheduler {
         uint32_t abort_after;    /* uploads up to this one could not be removed... */
         uint64_t abort_again_us; /* ...and are not tried before */
         bool completing;
-        bool compacting;        /* a step of a compaction is at the writer */
-        uint64_t compact_us;    /* not before */
+        bool compacting; /* a step of a compaction is at the writer */
+        struct compact_round compact;
         bool noting;            /* a command of pending.c is at the writer */
         bool scrub_failed;      /* at this look: something could not be overwritten */
         bool pruning;           /* a command of retention.c is at the writer */

@@ -718,6 +718,29 @@ def test_an_erasure_under_hold_is_executed_in_it(make_daemon, grown, gate):
     assert served(d) == trained_once(make_daemon, d, without(ALL, who))
 
 
+def test_a_shard_whose_files_cannot_be_settled_holds_up_no_other(grown, of_all):
+    d = grown("--workers", str(SHARDS))
+    path = d.data_dir / "models/m/shard-000/slice-001.ckpt"
+    path.unlink()
+    path.mkdir()  # what is to be overwritten and unlinked
+    job = ask(d)
+    other = wait("the other one", lambda: entries(d, "shard.compacted"))
+    assert [e["data"]["shard"] for e in other] == [1]
+    wait("its training", lambda: len(entries(d, "shard.trained")) == 2 * SHARDS + 1)
+    time.sleep(1.2)  # a round more
+    m = d.model("m")
+    assert (m["state"], m["clean_constituents"]) == ("training", SHARDS)
+    assert d.ok("GET", f"/v1/jobs/{job['id']}")["state"] == "running"
+    r = d.get("/v2/health/ready")
+    assert r.status_code == 503 and "scrub" in r.text, r.text
+    assert not [x for x in d.log if "recovered" in x], "it is not over between two tries"
+    path.rmdir()
+    ended(d, job)
+    assert [x for x in d.log if "recovered" in x]
+    check_layout(d, ALL)
+    assert served(d) == of_all
+
+
 def test_damaged_rows_are_said_and_nothing_is_lost(grown, of_all):
     d = grown()
     path = sorted((d.data_dir / "models/m").rglob(f"slice-{TOP:03}.rows"))[0]
