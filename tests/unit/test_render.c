@@ -61,6 +61,7 @@ static void an_erasure_has_every_member_of_the_contract(void **state)
                                  .first_deadline_ms = 1769850000003,
                                  .extension = "complexity",
                                  .held = true,
+                                 .scope = "all_models",
                                  .guarantee = "exact",
                                  .affected_count = 1,
                                  .affected = &affected};
@@ -74,7 +75,8 @@ static void an_erasure_has_every_member_of_the_contract(void **state)
                  "\"completed_at\":null,\"deadline\":\"2026-02-28T09:00:00.000Z\","
                  "\"first_deadline\":\"2026-01-31T09:00:00.003Z\","
                  "\"extension_reason\":\"complexity\",\"overdue\":false,\"hold\":true,"
-                 "\"refused_at\":null,\"refusal_reason\":null,\"guarantee\":\"exact\",\"affected\":"
+                 "\"refused_at\":null,\"refusal_reason\":null,\"scope\":\"all_models\","
+                 "\"guarantee\":\"exact\",\"affected\":"
                  "[{\"model\":\"digits\","
                  "\"shard\":3,\"slice\":2,\"records\":12,\"state\":\"retraining\","
                  "\"served_from_slice\":1}]}",
@@ -85,7 +87,7 @@ static void an_erasure_has_every_member_of_the_contract(void **state)
 static void an_erasure_of_nobody_says_null_and_nothing_affected(void **state)
 {
         (void)state;
-        struct erasure_view v = {.state = "completed", .guarantee = "exact"};
+        struct erasure_view v = {.state = "completed", .scope = "all_models", .guarantee = "exact"};
         render_erasure(&w, &v);
         buf_append(&out, "", 1);
         const char *text = (const char *)out.data;
