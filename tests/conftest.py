@@ -146,6 +146,7 @@ class Daemon:
         job = self.ok("POST", f"/v1/models/{model}/verify", body or None, status=202)
         ended = self.wait_job(job["id"])
         assert ended["state"] == "succeeded", ended
+        assert ended["result"]["shards"], "nothing was compared"
         return ended["result"]["shards"]
 
     def model(self, name):

@@ -5,6 +5,7 @@ erased subjects and was loaded in another order. `served_hash` covers every byte
 import random
 
 import pytest
+from conftest import BIN, DIGITS
 
 KINDS = {
     "softmax": {"kind": "softmax"},
@@ -197,3 +198,39 @@ def test_placement_does_not_depend_on_the_order_or_on_other_records(make_daemon)
         by_subject.setdefault(r["subject"], set()).add((where["shard"], where["slice"]))
     assert all(len(places) == 1 for places in by_subject.values())
     assert len({p for places in by_subject.values() for p in places}) > 4
+
+
+# --- and where the bytes are others, that is said ---
+
+LYING_WORKER = """#!/usr/bin/python3
+import hashlib, os, re, sys
+if os.path.exists({flag!r}):
+    text = open(sys.argv[1]).read().rsplit("\\n", 2)[0]
+    at = re.search(r'"model_key": ?"', text).end()
+    text = text[:at] + ("1" if text[at] == "0" else "0") + text[at + 1:]
+    open(sys.argv[1], "w").write(text + "\\n" + hashlib.sha256(text.encode()).hexdigest() + "\\n")
+os.execv({worker!r}, [{worker!r}, *sys.argv[1:]])
+"""
+
+
+def test_a_verification_that_finds_other_bytes_says_so(make_daemon, digits, tmp_path):
+    """The worker trains with another key of the model while a file lies there: other weights at first."""
+    flag, path = tmp_path / "flag", tmp_path / "worker"
+    path.write_text(LYING_WORKER.format(flag=str(flag), worker=str(BIN / "unlearn-worker")))
+    path.chmod(0o755)
+    d = make_daemon("--worker-path", str(path))
+    d.create(**{**DIGITS, "epochs": 1, "shards": 2})
+    d.load("digits", digits[:200])
+    d.train("digits")
+    before = d.model("digits")["served_hash"]
+    assert [s["identical"] for s in d.verify("digits")] == [True, True]
+    flag.touch()
+    said = d.verify("digits", shards=[1])
+    assert [(s["shard"], s["identical"]) for s in said] == [(1, False)]
+    assert said[0]["served_hash"] != said[0]["rebuilt_hash"]
+    assert [line for line in d.log if "verification_differs model=digits shard=1" in line]
+    r = d.ctl("verify", "digits", check=False)
+    assert r.returncode == 1 and "2 shards: not the bytes" in r.stderr, r.stderr
+    flag.unlink()
+    assert d.model("digits")["served_hash"] == before, "what is served is left alone"
+    assert [s["identical"] for s in d.verify("digits")] == [True, True]
