@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import shutil
 import struct
 import subprocess
 
@@ -230,7 +231,7 @@ def test_the_log_is_remembered_and_another_key_is_refused(daemon, make_daemon, t
     assert other.ctl("audit", "verify", "--key", key, check=False).returncode == 1
 
 
-def test_a_log_that_was_cut_back_is_refused(daemon, tmp_path):
+def test_what_is_remembered_may_be_older_and_must_be_whole(daemon, tmp_path):
     small(daemon)
     old = daemon.get("/v1/audit/checkpoint").text
     small(daemon, "n")
@@ -238,11 +239,35 @@ def test_a_log_that_was_cut_back_is_refused(daemon, tmp_path):
     file = next((tmp_path / "state" / "unlearnd").iterdir())
     vkey = file.read_text().splitlines()[0]
     good = file.read_text()
-    file.write_text(vkey + "\n" + old)  # an earlier state is fine
+    file.write_text(vkey + "\n" + old)
     assert daemon.ctl("audit", "verify").returncode == 0
     root = good.splitlines()[3]
     file.write_text(good.replace(root, ("B" if root[0] == "A" else "A") + root[1:]))
-    assert daemon.ctl("audit", "verify", check=False).returncode == 1  # a damaged memory
+    assert daemon.ctl("audit", "verify", check=False).returncode == 1
+
+
+def test_a_log_that_was_cut_back_is_refused(make_daemon, tmp_path):
+    """An old copy of the data directory, at the same address: first shorter than what was seen, then another
+    history of the same length and more."""
+    data, copy = tmp_path / "data", tmp_path / "copy"
+    d = make_daemon(data_dir=data)
+    d.options += ["--listen", d.url.removeprefix("http://")]
+    d.erase(subjects=["a"])
+    d.stop()
+    shutil.copytree(data, copy)
+    d.start()
+    d.erase(subjects=["b"])
+    d.ctl("audit", "verify")
+    d.stop()
+    shutil.rmtree(data)
+    copy.rename(data)
+    d.start()
+    r = d.ctl("audit", "verify", check=False)
+    assert r.returncode == 1 and "entries were taken away" in r.stderr, r.stderr
+    for subject in "cdef":
+        d.erase(subjects=[subject])
+    r = d.ctl("audit", "verify", check=False)
+    assert r.returncode == 1 and "history was changed" in r.stderr, r.stderr
 
 
 def test_exports_are_the_daemons_bytes(daemon, tmp_path):
