@@ -166,6 +166,13 @@ class Daemon:
         return r
 
 
+def days_later(days):
+    """The environment of a daemon whose wall clock is ahead (tests/preload/clock.c)."""
+    subprocess.run(["make", "-s", "build/tests/clock.so"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    return {"LD_PRELOAD": str(ROOT / "build" / "tests" / "clock.so"),
+            "UNLEARND_TEST_CLOCK": str(days * 86400)}
+
+
 @pytest.fixture
 def make_daemon():
     """make_daemon(key_of=other, options...) -> Daemon; all are stopped at the end of the test.

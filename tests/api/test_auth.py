@@ -5,6 +5,7 @@ import json
 import re
 import secrets
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -99,7 +100,7 @@ def test_malformed_credentials(guarded, tokens):
     assert guarded.get("/v1/models", headers={"Authorization": f"bearer {token}"}).status_code == 200
 
 
-def test_a_refused_upload_changes_nothing_and_a_body_is_not_waited_for(guarded, tokens):
+def test_a_refused_upload_changes_nothing_and_its_end_is_not_waited_for(guarded, tokens):
     call(guarded, "POST", "/v1/models", tokens["ingest"], json={
         "name": "m", "kind": "softmax", "features": 1, "classes": 2})
     line = b'{"id": "a", "label": "0", "features": [1]}\n'
@@ -108,6 +109,11 @@ def test_a_refused_upload_changes_nothing_and_a_body_is_not_waited_for(guarded, 
                  headers={"Content-Type": "application/x-ndjson"})
         assert r.status_code == status
     assert call(guarded, "GET", "/v1/models/m", tokens["ingest"]).json()["records"] == 0
+    host, port = guarded.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as s:
+        s.sendall(b"POST /v1/models/m/records HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n"
+                  b"Content-Length: 5000000000\r\n\r\n" + line)
+        assert s.recv(100).startswith(b"HTTP/1.1 401")
 
 
 def test_the_audit_log_names_the_token_and_never_shows_it(guarded, tokens):
@@ -184,7 +190,18 @@ def test_without_tokens_it_listens_on_loopback_only(tmp_path, listen, options):
     assert "token" in r.stderr or "authentication" in r.stderr
 
 
+def own_address():
+    """One of this machine that is not loopback; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        try:
+            s.connect(("192.0.2.1", 9))
+        except OSError:
+            return None
+        return s.getsockname()[0]
+
+
 def test_with_tokens_it_may_listen_everywhere(tmp_path):
+    """Metrics are for anybody on the machine itself, who comes by loopback."""
     path = tmp_path / "tokens"
     path.write_text(token_line("a", "admin", "x" * 32))
     p = subprocess.Popen([str(BIN / "unlearnd"), *OPTIONS, "--data-dir", str(tmp_path / "d"), "--listen", "0.0.0.0:0",
@@ -193,6 +210,13 @@ def test_with_tokens_it_may_listen_everywhere(tmp_path):
         line = next(x for x in p.stderr if x.startswith("listening on"))
         port = line.rsplit(":", 1)[1].strip()
         assert requests.get(f"http://127.0.0.1:{port}/v1/models", timeout=10).status_code == 401
+        assert requests.get(f"http://127.0.0.1:{port}/metrics", timeout=10).status_code == 200
+        if (address := own_address()) is None:
+            pytest.skip("this machine has no address beside loopback; the rest of this test held")
+        url = f"http://{address}:{port}/metrics"
+        assert requests.get(url, timeout=10).status_code == 401
+        r = requests.get(url, timeout=10, headers={"Authorization": "Bearer " + "x" * 32})
+        assert r.status_code == 200
     finally:
         p.terminate()
         assert p.wait(20) == 0

@@ -132,6 +132,22 @@ def test_ten_megabytes_are_refused_at_the_limit(d, path):
         problem(requests.post(d.url + path, data=pieces(), headers=JSON, timeout=30), 413)
 
 
+def test_the_limits_of_bodies_are_configured(make_daemon):
+    limited = make_daemon("--upload-max-bytes", "2000", "--infer-max-bytes", "3000")
+    limited.create(name="m", kind="softmax", features=2, classes=2)
+    line = b'{"id":"a","label":"0","features":[1,2]}\n'
+    lines = {"headers": {"Content-Type": "application/x-ndjson"}}
+    url = "/v1/models/m/records"
+    problem(limited.post(url, data=line + b"\n" * (2001 - len(line)), **lines), 413)
+    assert limited.model("m")["records"] == 0
+    r = limited.post(url, data=line + b"\n" * (2000 - len(line)), **lines)
+    assert r.status_code == 200 and r.json()["accepted"] == 1, r.text
+    body = b'{"inputs":[]}'
+    v2_error(limited.post("/v2/models/m/infer", data=body.ljust(3001), headers=JSON), 413)
+    r = limited.post("/v2/models/m/infer", data=body.ljust(3000), headers=JSON)
+    assert r.status_code != 413, r.text
+
+
 def test_wrong_media_types(d):
     for path in ("/v1/models", "/v1/erasures", "/v1/models/floats/verify",
                  "/v1/models/floats/train"):

@@ -8,6 +8,7 @@ import hashlib
 import html
 import io
 import json
+import secrets
 import struct
 import tempfile
 from pathlib import Path
@@ -410,3 +411,15 @@ def test_the_reference_is_the_clients_own_and_stands_there_as_it_came(world):
     """It is documented: a ticket's number, and no personal data; what is none of the form is refused."""
     _, _, said, _ = world
     assert b"DSR-1" in said["ndjson"] and b"DSR-1" in said["csv"] and b"DSR-2" in said["tile 0"]
+
+
+def test_the_trace_of_a_request_stands_in_its_line_if_it_is_one(make_daemon):
+    """Version 00 of the W3C's form alone: anything else may be somebody's name."""
+    d = make_daemon("--log-level", "debug")
+    good = f"00-{secrets.token_hex(16)}-00f067aa0ba902b7-01"
+    wrong = ["", good[:-1], good + "0", "01" + good[2:], good.upper(), good.replace("-", "_"), "alice"]
+    for trace in [*wrong, good]:
+        assert d.get("/v1/models", headers={"traceparent": trace}).status_code == 200
+    d.stop()
+    traces = [line.rsplit(" trace=", 1)[1] for line in d.log if " request method=" in line]
+    assert sorted(traces) == ["-"] * len(wrong) + [good]

@@ -459,6 +459,17 @@ def test_a_key_that_cannot_sign_stops_the_start(make_daemon, identity, tmp_path)
     assert "lower case" in start_fails(make_daemon, *options(identity), "--opendsr-domain", "NO/PE")
 
 
+@pytest.mark.parametrize("days", [29, 31])
+def test_a_certificate_that_expires_soon_is_warned_of(make_daemon, identity, tmp_path, days):
+    now = datetime.now(timezone.utc)
+    until = now + timedelta(days=days)
+    path = certificate_of(identity[0], now - timedelta(days=1), until, tmp_path / "c.pem")
+    d = make_daemon(*options((identity[0], path)))
+    said = [line for line in d.log if " warn opendsr_certificate_expires " in line]
+    assert len(said) == (days < 30)
+    assert all(f"at={until:%Y-%m-%d}" in line for line in said)
+
+
 def test_a_large_key_signs_too(make_daemon, tmp_path):
     d = make_daemon(*options(make_identity(tmp_path, DOMAIN, bits=4096)))
     c = controller_of(d)

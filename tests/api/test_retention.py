@@ -8,16 +8,12 @@ import subprocess
 import time
 
 import rfc6962
-from conftest import BIN, DIGITS, ROOT
+from conftest import BIN, DIGITS, days_later
 from liar import between
-
-CLOCK = ROOT / "build" / "tests" / "clock.so"
-DAY = 86400
 
 
 def months_later(months):
-    subprocess.run(["make", "-s", "build/tests/clock.so"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    return {"LD_PRELOAD": str(CLOCK), "UNLEARND_TEST_CLOCK": str(months * 31 * DAY)}
+    return days_later(31 * months)
 
 
 def erase_many(d, first, count):

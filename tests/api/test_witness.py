@@ -307,6 +307,20 @@ def test_whatever_a_witness_says_nothing_is_kept_that_is_not_true(witnessed, wit
     assert not any(w.url in line for line in d.log), "an address may hold a secret"
 
 
+def test_a_witness_that_names_a_time_is_left_alone_until_then(witnessed, witness):
+    w, at = witness(), []
+    say = refuses(503, retry_after="2")
+
+    def later(handler, body):
+        at.append(time.monotonic())
+        say(w, handler, body)
+
+    w.answer = later
+    witnessed(w.section("one"))
+    wait("two offers", lambda: len(at) == 2)
+    assert at[1] - at[0] > 1.9, "else it would be a twentieth of a second"
+
+
 def test_what_was_cosigned_outlives_kills(witnessed, witness):
     w = witness()
     d = witnessed(w.section("one"))
