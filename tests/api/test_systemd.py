@@ -5,13 +5,13 @@ import re
 import signal
 import socket
 import subprocess
-import threading
 import time
 from shutil import which
 
 import pytest
 import requests
 from conftest import BIN, OPTIONS, ROOT
+from manager import Manager
 
 
 @pytest.mark.parametrize("unit", ["unlearnd.service", "unlearnd.socket"])
@@ -38,41 +38,6 @@ def test_the_unit_is_a_tight_sandbox(tmp_path):
     if "exposure level" not in r.stdout:
         pytest.skip("systemd-analyze security does not work here: " + r.stderr.strip()[:100])
     assert r.returncode == 0, r.stdout[-500:]
-
-
-class Manager:
-    """The other end of NOTIFY_SOCKET."""
-
-    def __init__(self, folder):
-        self.path = str(folder / "notify")
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.socket.bind(self.path)
-        self.socket.settimeout(0.2)
-        self.got = []
-        self.ended = False
-        self.thread = threading.Thread(target=self.read)
-        self.thread.start()
-
-    def read(self):
-        while not self.ended:
-            try:
-                self.got.append((time.monotonic(), self.socket.recv(4096).decode().split("\n")))
-            except socket.timeout:
-                pass
-
-    def times(self, word):
-        return [at for at, lines in self.got if word in lines]
-
-    def wait(self, word, seconds=20):
-        end = time.monotonic() + seconds
-        while not self.times(word):
-            assert time.monotonic() < end, f"{word} never came: {self.got}"
-            time.sleep(0.01)
-
-    def close(self):
-        self.ended = True
-        self.thread.join()
-        self.socket.close()
 
 
 @pytest.fixture

@@ -3,14 +3,13 @@
 erasures of the people in it, and those only, and the log says so once."""
 import errno
 import json
-import os
 import threading
 
 import faults as F
 import pytest
 import requests
 from conftest import BIN, DIGITS
-from world import LOST, wait
+from world import LOST, Held, wait
 
 OPTIONS = ["--gather-window-ms", "0", "--retry-first-ms", "20"]
 CONFIG = {**DIGITS, "name": "m", "kind": "softmax", "features": 16, "shards": 2, "slices": 1, "epochs": 1}
@@ -186,34 +185,6 @@ def test_an_upload_that_cannot_be_removed_does_not_keep_the_next_one(make_daemon
 
 
 # --- a stop does not wait for long work ---
-
-class Held:
-    """A FIFO in the place of a crash point's count of passes: who comes by waits until it is read."""
-
-    def __init__(self, folder, point):
-        self.path = folder / f"unlearnd.{point}"
-        self.path.unlink(missing_ok=True)
-        os.mkfifo(self.path)
-
-    def let_one_by(self):
-        with self.path.open("rb") as f:
-            f.read()
-
-    def let_go(self):
-        def read():
-            while True:
-                with self.path.open("rb") as f:
-                    if b"end" in f.read():
-                        return
-        self.reader = threading.Thread(target=read)
-        self.reader.start()
-
-    def end(self):
-        with self.path.open("wb") as f:
-            f.write(b"end")
-        self.reader.join(10)
-        self.path.unlink()
-
 
 def test_a_pass_closes_a_compactions_window_once(make_daemon, tmp_path):
     """Not once for each of the people in it: each time syncs a file."""
