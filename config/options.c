@@ -37,8 +37,9 @@ const struct option_spec config_options[] = {
          "BYTES", "The largest body of a prediction request."},
         {"server", "tokens_file", OPTION_TEXT, TEXT(tokens_file), 0, 0, NULL, "", "FILE",
          "Bearer tokens, one a line, as `unlearnctl token new` prints them. Read again on SIGHUP. "
-         "Under systemd, a credential named tokens takes the place of the default. Without tokens "
-         "the daemon listens on loopback only and answers everybody there."},
+         "Under systemd, a credential named tokens takes the place of the default; it is a copy "
+         "made at the start: restart after changing it. Without tokens the daemon listens on "
+         "loopback only and answers everybody there."},
         {"server", "insecure_no_auth", OPTION_BOOL, TEXT(insecure_no_auth), 0, 0, NULL, "false",
          NULL,
          "Answers everybody who can connect, with every right, whatever tokens_file says. For "
