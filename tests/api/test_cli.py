@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import re
 import shutil
 import struct
 import subprocess
@@ -350,6 +351,8 @@ def test_every_command_has_help_and_stands_in_the_manual():
         r = ctl(*command.split(), "--help")
         assert r.returncode == 0 and r.stdout.startswith(f"usage: unlearnctl {command}")
         assert command in manual, command
+        for option in re.findall(r"--[a-z][a-z0-9-]+", r.stdout):
+            assert re.search(rf"{option}(?![a-z0-9-])", manual), f"{command} {option}"
 
 
 def test_control_characters_of_others_do_not_reach_the_terminal(daemon):
