@@ -10,8 +10,17 @@ from shutil import which
 
 import pytest
 import requests
-from conftest import BIN, OPTIONS, ROOT
+from conftest import BIN, OPTIONS, ROOT, Daemon
 from manager import Manager
+
+
+def analyse(unit):
+    """The manual pages need not be installed here."""
+    r = subprocess.run(["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True,
+                       env={**os.environ, "SYSTEMD_UNIT_PATH": f"{unit.parent}:"})
+    mine = [line for line in r.stderr.splitlines() if "unlearnd" in line]
+    assert not mine, "\n".join(mine)
+    assert r.returncode == 0, r.stderr
 
 
 @pytest.mark.parametrize("unit", ["unlearnd.service", "unlearnd.socket"])
@@ -20,14 +29,35 @@ def test_the_units_are_valid(tmp_path, unit):
         pytest.skip("systemd-analyze is not installed")
     for name in ("unlearnd.service", "unlearnd.socket"):
         text = (ROOT / "systemd" / name).read_text()
-        text = re.sub(r"(?m)^ExecStart=\S+", f"ExecStart={BIN / 'unlearnd'}", text)
-        text = re.sub(r"(?m)^Documentation=.*\n", "", text)  # the manual pages need not be installed here
-        (tmp_path / name).write_text(text)
-    r = subprocess.run(["systemd-analyze", "verify", "--man=no", str(tmp_path / unit)], capture_output=True,
-                       text=True, env={**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path}:"})
-    mine = [line for line in r.stderr.splitlines() if "unlearnd" in line]
-    assert not mine, "\n".join(mine)
-    assert r.returncode == 0, r.stderr
+        (tmp_path / name).write_text(re.sub(r"(?m)^ExecStart=\S+", f"ExecStart={BIN / 'unlearnd'}", text))
+    analyse(tmp_path / unit)
+
+
+def test_what_is_installed_is_what_the_unit_and_the_programs_look_for(tmp_path):
+    if BIN.resolve() != ROOT / "build":
+        pytest.skip("another build is tested than the one that is installed")
+    subprocess.run(["make", "-s", "install", f"DESTDIR={tmp_path}", "PREFIX=/opt/un"], cwd=ROOT, check=True,
+                   capture_output=True)
+    unit = (tmp_path / "opt/un/lib/systemd/system/unlearnd.service").read_text()
+    program, config = re.search(r"(?m)^ExecStart=(\S+) -c (\S+)$", unit).groups()
+    assert program == "/opt/un/bin/unlearnd"
+    assert (tmp_path / config[1:]).read_text() == (ROOT / "config" / "unlearnd.conf").read_text()
+    for name, section in re.findall(r"man:([a-z.]+)\((\d)\)", unit):
+        assert (tmp_path / f"opt/un/share/man/man{section}/{name}.{section}").exists(), name
+    d = Daemon(tmp_path / "data", programs=tmp_path / "opt/un/bin")
+    try:
+        d.create(name="m", kind="softmax", features=1, classes=2, epochs=1)
+        d.load("m", [{"id": f"r{i}", "label": i % 2, "features": [i]} for i in range(9)])
+        d.train("m")  # by the worker, which is elsewhere
+    finally:
+        d.stop()
+    assert "@OPTIONS@" not in (tmp_path / "opt/un/share/man/man8/unlearnd.8").read_text()
+    assert (tmp_path / "opt/un/share/man/man1/unlearnctl.1").exists()
+    if which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed; the rest of this test held")
+    path = tmp_path / "unlearnd.service"
+    path.write_text(unit.replace(program, f"{tmp_path}{program}"))
+    analyse(path)
 
 
 def test_the_unit_is_a_tight_sandbox(tmp_path):
