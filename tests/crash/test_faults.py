@@ -147,6 +147,8 @@ def test_while_the_store_fails_nothing_is_changed_and_reads_go_on(world):
     assert world.predict() == before
     assert world.record_held("r3")
     assert len(world.daemon.ok("GET", "/v1/models")["items"]) == 1
+    r = world.daemon.ctl("status", check=False)
+    assert r.returncode == 1 and f"{world.daemon.url} is not ready" in r.stdout, r.stderr
     world.faults.off()
     world.recovered()
     world.told_once("degraded")

@@ -4,7 +4,6 @@ nowhere, and the model ends as one that never saw the erased people. The moments
 is printed, and UNLEARND_CRASH_SEED repeats a run (up to what the machine does in between)."""
 import os
 import random
-import signal
 import subprocess
 import threading
 import time
@@ -203,5 +202,5 @@ def test_a_second_daemon_on_the_same_directory_is_refused(daemon):
     r = subprocess.run([str(BIN / "unlearnd"), "--data-dir", str(daemon.data_dir), "--listen",
                         "127.0.0.1:0", "--insecure-no-auth"], capture_output=True, text=True,
                        timeout=30)
-    assert r.returncode not in (0, -signal.SIGSEGV, -signal.SIGABRT), r.stderr
+    assert r.returncode == 1 and "another unlearnd" in r.stderr, r.stderr
     assert daemon.get("/v2/health/ready").status_code == 200

@@ -23,6 +23,7 @@ def generation(daemon, row):
     """Of what answers a prediction now; None where nothing clean is left to serve."""
     r = requests.post(f"{daemon.url}/v2/models/digits/infer", json={"inputs": [
         {"name": "input", "shape": [1, 64], "datatype": "FP32", "data": row}]})
+    assert r.status_code in (200, 503), r.text
     return r.json()["parameters"]["generation"] if r.ok else None
 
 
