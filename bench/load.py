@@ -78,20 +78,29 @@ def disk_bytes(folder):
 
 
 class Sampler(threading.Thread):
-    """Memory and descriptors of the daemon, ten times a second, under the phase of the moment."""
+    """Memory and descriptors of the daemon, ten times a second, under the phase of the moment, of which
+    each has one sample at least."""
 
     def __init__(self, pid):
         super().__init__(daemon=True)
-        self.pid, self.phase, self.samples, self.ended = pid, "start", {}, threading.Event()
+        self.pid, self.samples, self.ended = pid, {}, threading.Event()
+        self.begin("start")
+
+    def begin(self, phase):
+        self.samples[phase] = []
+        self.phase = phase
+        self.take()
+
+    def take(self):
+        self.samples[self.phase].append((memory_bytes(self.pid), descriptors(self.pid)))
 
     def run(self):
         while not self.ended.wait(0.1):
-            self.samples.setdefault(self.phase, []).append(
-                (memory_bytes(self.pid), descriptors(self.pid)))
+            self.take()
 
     def halves(self, phase, what):
         """The largest of the first and of the second half."""
-        values = [s[what] for s in self.samples.get(phase, [(0, 0)])]
+        values = [s[what] for s in self.samples[phase]]
         middle = max(1, len(values) // 2)
         return max(values[:middle]), max(values[middle:] or values)
 
@@ -169,7 +178,7 @@ def run(bin_dir, records, erased, seed, say=print):
         sampler.start()
 
         def phase(name):
-            sampler.phase = name
+            sampler.begin(name)
             return time.monotonic()
 
         daemon.ok("POST", "/v1/models", MODEL)

@@ -12,15 +12,15 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "bench"))
 import load  # noqa: E402
 
 RECORDS = int(os.environ.get("UNLEARND_LOAD_RECORDS", "20000"))
-SLACK_BYTES = 32 << 20  # arenas of threads that come and go
+SLACK_BYTES = 4 << 20  # threads come and go, which takes half of one: a leak of 11 KB an erasure is more
 SLACK_DESCRIPTORS = 24  # workers in flight, each with its pipes
 
 
 def test_memory_and_descriptors_do_not_grow_with_erasures():
     r = load.run(BIN, RECORDS, RECORDS // 50, 1, say=lambda text: None)
-    for phase in ("erase", "settle"):
-        first, second = r["memory"].get(phase, (0, 0))
-        assert second <= 1.2 * first + SLACK_BYTES, r["memory"]
+    before = r["memory"]["train"][1]  # the end of it
+    for phase in ("erase", "settle", "rest"):
+        assert max(r["memory"][phase]) <= before + SLACK_BYTES, r["memory"]
     assert r["descriptors"]["rest"][1] <= r["descriptors"]["load"][0] + SLACK_DESCRIPTORS
     assert r["disk_after"]["rows"] == r["disk_before"]["rows"]
     figure("load", **{k: r[k] for k in ("records", "subjects", "erased")},
