@@ -232,6 +232,9 @@ def texts():
     proof = f"c2sp.org/tlog-proof@v1\nextra {base64.b64encode(entry).decode()}\nindex 0\n\n{one}"
     put("certificate", envelope="0" + envelope, proof="1" + proof, bare="1" + proof.replace("extra ", "extra"),
         statement="2" + statement, text="2hello world")
+    put("tile", first="0/000", part="7/999.p/255", large="1/x001/x234/067", entries="entries/x001/x000/000.p/99",
+        most="0/x018/x446/x744/x073/x709/x551/615", over="0/x018/x446/x744/x073/x709/x551/616", led="0/x000/001",
+        full="0/000.p/256", none="0/000.p/0", level="8/000", open="0/x001", more="0/000/000")
     put("scalars", **{f"text{i:02}": text for i, text in enumerate([
         "0", "-12.5e-3", "3.4028235e38", "1e-45", "0.1000000000000000055511151231257827", "179769313486231570000e289",
         "4.9406564584124654e-324", "16777217", "9007199254740993", "2026-01-31T09:00:00Z", "2024-02-29T23:59:60.999+05:30",
@@ -269,6 +272,27 @@ def cosignatures(head, note):
         ages=b"4" + struct.pack(">Q", 2 ** 63) + head.encode())
 
 
+def suppressions():
+    """What keeps people out: a line of the ledger, and the file that is carried to another instance."""
+    ulid, other, hex_ = "01M8854P3FMPWKZ3V5DDT2W63G", "01M8854P3FMPWKZ3V5DDT2W63H", "00112233445566778899aabbccddeeff"
+    when = "1769850000000"
+    put("ledger", erasure=f"e {ulid} {when} {when} {when} 1 DSR-1 a,b {hex_},{hex_} m:{hex_},n:{hex_}",
+        nobody=f"e {ulid} {when} {when} {when} 0 - * - -", held=f"h {ulid} {other} {when} {when} {when} 2 - m {hex_} -",
+        held_by_itself=f"h {ulid} {ulid} {when} {when} {when} 2 - m {hex_} -", lift=f"l {ulid} {when} {hex_}",
+        imported=f"i {ulid} {when} s:*:{hex_}:{ulid}:{when},r:m:{hex_}:{other}:0", none=f"i {ulid} {when} ",
+        longer=f"l {ulid} {when} {hex_} x", cut=f"l {ulid} {when} {hex_[:-1]}", late=f"l {ulid} 9223372036854775808 {hex_}")
+    head = {"format": "unlearnd-suppressions", "version": 1, "key_check": "0" * 32, "exported_at": "2026-01-31T09:00:00Z"}
+    item = {"pseudonym": hex_, "kind": "subject", "model": None, "erasure": ulid, "since": "2026-01-31T09:00:00Z"}
+
+    def lines(*docs):
+        return "".join(json.dumps(d) + "\n" for d in docs)
+    record = {**item, "kind": "record", "model": "m"}
+    put("suppressions", whole=lines(head, item, record, {"suppressions": 2}), empty=lines(head, {"suppressions": 0}),
+        other_key=lines({**head, "key_check": "1" * 32}, item), no_head=lines(item), short=lines(head, item, {"suppressions": 2}),
+        longer=lines(head, {"suppressions": 0}, item), epoch=lines(head, {**item, "since": "1970-01-01T00:00:00Z"}), no_model=lines(head, {**record, "model": None}), cut=lines(head, item),
+        windows=lines(head, item, {"suppressions": 1}).replace("\n", "\r\n"), version=lines({**head, "version": 2}))
+
+
 if __name__ == "__main__":
     bodies()
     uploads()
@@ -276,3 +300,4 @@ if __name__ == "__main__":
     predictions()
     files()
     texts()
+    suppressions()
