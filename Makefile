@@ -174,7 +174,7 @@ tsan: ## unit tests under ThreadSanitizer
 
 # What is built with a sanitizer, tested from outside; ONLY= picks some (pytest -k).
 # TSan leaves too little address space for a map of 1T.
-PYTEST := $(PYTHON) -m pytest -q -p no:cacheprovider
+PYTEST := $(PYTHON) -m pytest -q -p no:cacheprovider -W error::pytest.PytestUnhandledThreadExceptionWarning
 asan-api: deps ## API tests under ASan and UBSan, and training: ONLY="infer or audit" for some of the former
 	@+$(ALL_OF) FLAVOUR=asan all build/asan/reference-draws >/dev/null
 	@$(PYTHON) tests/run.py --bin build/asan --only api $(if $(ONLY),-- -k "$(ONLY)")

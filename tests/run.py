@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 UNIT_SECONDS = 480
 PRINTING = threading.Lock()
 PYTEST = ["crash", "api", "browser", "reference"]  # the longest first
+# An assertion that fails in a thread of a test fails the test; the Makefile says the same.
+STRICT = ["-W", "error::pytest.PytestUnhandledThreadExceptionWarning"]
 FIGURES = ROOT / "build" / "figures.jsonl"  # what the tests counted: see tests/reliability.py
 
 
@@ -43,24 +45,31 @@ def run_unit(binary):
     return (passed, failed, skipped), text if failed else ""
 
 
+def count_pytest(code, said, extra):
+    """(passed, failed, skipped) of pytest's exit status and report. What is printed after the summary is not
+    the summary, and an end that the summary does not explain is a failure."""
+    summaries = re.findall(r"^(?:=+ )?(\d+ [a-z]+(?:, \d+ [a-z]+)*) in [0-9.]+s", said, re.M)
+    count = {k: int(n) for n, k in re.findall(r"(\d+) ([a-z]+)", summaries[-1] if summaries else "")}
+    passed, skipped = count.get("passed", 0), count.get("skipped", 0)
+    failed = count.get("failed", 0) + count.get("error", 0) + count.get("errors", 0)
+    if failed == 0 and (code not in (0, 5) or (passed + skipped == 0 and not extra)):
+        failed = 1
+    return passed, failed, skipped
+
+
 def run_pytest(bin_dir, path, extra):
     """One file of tests; its whole report is kept in build/pytest/."""
     report = ROOT / "build" / "pytest" / f"{path.parent.name}-{path.stem}.log"
     report.parent.mkdir(parents=True, exist_ok=True)
     env = {"UNLEARND_FIGURES": str(FIGURES), **os.environ,
            "UNLEARND_BIN": str((ROOT / bin_dir).resolve()), "PYTHONDONTWRITEBYTECODE": "1"}
-    r = subprocess.run([sys.executable, "-m", "pytest", "-q", "-rsfE", "-p", "no:cacheprovider",
-                        *extra, str(path.relative_to(ROOT))], cwd=ROOT, env=env,
+    r = subprocess.run([sys.executable, "-m", "pytest", "-q", "-rsfE", "-p", "no:cacheprovider", *STRICT,
+                        *extra, os.path.relpath(path, ROOT)], cwd=ROOT, env=env,
                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     report.write_text(r.stdout)
-    last = r.stdout.strip().splitlines()[-1] if r.stdout.strip() else ""
-    count = {k: int(n) for n, k in re.findall(r"(\d+) (passed|failed|skipped|errors?)", last)}
-    failed = count.get("failed", 0) + count.get("error", 0) + count.get("errors", 0)
-    if r.returncode not in (0, 1, 5) and failed == 0:
-        failed = 1
+    counts = count_pytest(r.returncode, r.stdout, extra)
     skips = [line for line in r.stdout.splitlines() if line.startswith("SKIPPED")]
-    text = r.stdout[-12000:] if failed else "\n".join(skips)
-    return (count.get("passed", 0), failed, count.get("skipped", 0)), text
+    return counts, r.stdout[-12000:] if counts[1] else "\n".join(skips)
 
 
 def run_fuzz():
