@@ -436,10 +436,17 @@ static void committed_one(struct service *s, struct erase_one *o)
 {
         CRASH_POINT("erase.committed");
         effects_apply(s, &o->fx);
+}
+
+/* What it made is served by now, so that the metrics are not ahead of the answer. */
+static void count_one(const struct erase_one *o)
+{
         if (o->view.replayed)
                 return;
         metric_add(METRIC_ERASURES, 1);
         metric_add(METRIC_RECORDS_ERASED, o->view.matched);
+        if (!o->request.hold)
+                metric_observe(METRIC_TIME_TO_FORGOTTEN, (double)(mono_us() - o->queued_us) / 1e6);
 }
 
 /* --- one request --- */
@@ -471,9 +478,8 @@ static void erase_done(struct command *c, int err)
 {
         struct erase_command *ec = (struct erase_command *)c;
         CRASH_POINT("erase.forgotten");
-        if (err == 0 && !ec->one.view.replayed && !ec->one.request.hold)
-                metric_observe(METRIC_TIME_TO_FORGOTTEN,
-                               (double)(mono_us() - ec->one.queued_us) / 1e6);
+        if (err == 0)
+                count_one(&ec->one);
         ec->done(ec->arg, err, &c->e, err == 0 ? &ec->one.view : NULL);
         clear_one(&ec->one);
         free(ec);
@@ -591,10 +597,8 @@ static void batch_done(struct command *c, int err)
         struct batch_command *b = (struct batch_command *)c;
         if (err == 0) {
                 for (uint32_t i = b->at; i < b->at + b->step; i++)
-                        if (b->ones[i].err == 0 && !b->ones[i].view.replayed &&
-                            !b->ones[i].request.hold)
-                                metric_observe(METRIC_TIME_TO_FORGOTTEN,
-                                               (double)(mono_us() - b->ones[i].queued_us) / 1e6);
+                        if (b->ones[i].err == 0)
+                                count_one(&b->ones[i]);
                 b->at += b->step;
                 if (b->at < b->count) {
                         err = service_submit(b->service, c, HEALTH_ERASES, &c->e);

@@ -246,15 +246,15 @@ static void decision_committed(struct command *c)
 {
         struct decision *d = (struct decision *)c;
         effects_apply(d->service, &d->fx);
-        if (d->decide == release && !d->replayed)
-                metric_add(METRIC_RECORDS_ERASED, d->view.matched);
 }
 
 static void decision_done(struct command *c, int err)
 {
         struct decision *d = (struct decision *)c;
-        if (err == 0 && d->decide == release && !d->replayed)
+        if (err == 0 && d->decide == release && !d->replayed) { /* it is served by now */
+                metric_add(METRIC_RECORDS_ERASED, d->view.matched);
                 metric_observe(METRIC_TIME_TO_FORGOTTEN, (double)(mono_us() - d->queued_us) / 1e6);
+        }
         d->done(d->arg, err, &c->e, err == 0 ? &d->view : NULL);
         effects_clear(&d->fx);
         erasure_view_clear(&d->view);
