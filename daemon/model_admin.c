@@ -303,7 +303,8 @@ int service_model_list(struct service *s, const char *after, uint32_t limit, str
                 for (uint32_t i = 0; i < *count; i++)
                         model_view_release(&out[i]);
                 *count = 0;
-                (void)ul_fail(e, err, "the models cannot be read");
+                if (e->code == 0)
+                        (void)ul_fail(e, err, "the models cannot be read");
         }
         registry_release(models, n);
         return err;
