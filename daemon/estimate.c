@@ -72,7 +72,7 @@ int service_erase_preview(struct service *s, const struct erase_request *r,
         *out = (struct erasure_view){.state = "preview", .guarantee = "exact"};
         int err = hits_scope(&h, s, r, e);
         if (err == 0)
-                err = store_read(s->store, &t, e);
+                err = told_read(s, &t, e);
         if (err == 0)
                 err = hits_collect(&h, t, r, NULL, e);
         if (err == 0 && h.count > 0 &&

@@ -87,7 +87,7 @@ void feed_beat(struct service *s)
 static int check_kept(struct service *s, uint64_t from, struct errinfo *e)
 {
         struct txn *t = NULL;
-        int err = store_read(s->store, &t, e);
+        int err = told_read(s, &t, e);
         if (err != 0)
                 return err;
         bool kept = from >= audit_first(t);
@@ -265,7 +265,7 @@ int service_watch_read(struct event_watch *w, service_event_fn fn, void *arg, bo
         *more = false;
         if (w->next >= told && progress == w->seen_progress)
                 return 0;
-        int err = store_read(s->store, &t, e);
+        int err = told_read(s, &t, e);
         if (err != 0)
                 return err;
         err = read_entries(w, t, fn, arg, told);

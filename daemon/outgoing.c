@@ -350,13 +350,8 @@ void outgoing_pass(struct scheduler *k)
                 o->look = true;
         if (!o->look && (o->next_ms == 0 || now_ms() < o->next_ms))
                 goto out;
-        if (o->attempt_count >= ATTEMPTS_MAX || store_read(s->store, &t, NULL) != 0)
-                return;     /* at the end of an attempt; at the next look */
-        if (!told_all(s)) { /* what goes with the last commit is not served yet */
-                o->look = true;
-                txn_abort(&t);
-                return;
-        }
+        if (o->attempt_count >= ATTEMPTS_MAX || told_read(s, &t, NULL) != 0)
+                return; /* at the end of an attempt; at the next look */
         o->look = false;
         o->next_ms = 0;
         int err = choose_all(o, t, ids, &count);

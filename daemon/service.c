@@ -329,7 +329,6 @@ int service_start(const struct config *c, bool (*stop_asked)(void), struct servi
         pthread_rwlock_init(&s->registry_lock, NULL);
         pthread_mutex_init(&s->progress_lock, NULL);
         pthread_mutex_init(&s->feed_lock, NULL);
-        told_init(s);
         health_init(&s->health);
         backup_init(s);
         int err = opendsr_start(s, e);
@@ -338,6 +337,8 @@ int service_start(const struct config *c, bool (*stop_asked)(void), struct servi
         if (err == 0)
                 err = open_store(s, e);
         bool replayed = false;
+        if (err == 0)
+                err = told_start(s, e);
         if (err == 0)
                 err = webhook_start(s, e);
         if (err == 0)
@@ -352,8 +353,8 @@ int service_start(const struct config *c, bool (*stop_asked)(void), struct servi
                 err = predictor_create(c->predict_threads, &s->predictor, e);
         struct writer_hooks hooks = {.publish = told_published,
                                      .failed = store_failed,
-                                     .before_commit = told_before_commit,
-                                     .commit_failed = told_commit_failed,
+                                     .before_commit = ledger_before_commit,
+                                     .commit_failed = ledger_commit_failed,
                                      .arg = s};
         if (err == 0)
                 err = writer_create(s->store, s->log, &hooks, &s->writer, e);
@@ -405,6 +406,7 @@ void service_stop(struct service **ps)
         ledger_close(&s->ledger);
         if (s->log != NULL)
                 audit_close(&s->log);
+        told_stop(s);
         if (s->store != NULL)
                 store_close(&s->store);
         if (s->lock_fd >= 0)
@@ -414,7 +416,6 @@ void service_stop(struct service **ps)
         pthread_rwlock_destroy(&s->registry_lock);
         pthread_mutex_destroy(&s->progress_lock);
         pthread_mutex_destroy(&s->feed_lock);
-        told_free(s);
         health_destroy(&s->health);
         pthread_mutex_destroy(&s->backup_lock);
         pthread_cond_destroy(&s->backup_idle);
@@ -502,7 +503,7 @@ int service_metrics(struct service *s, struct buf *out, struct errinfo *e)
         struct txn *t = NULL;
         int err = registry_all(s, &models, &count, e);
         if (err == 0)
-                err = store_read(s->store, &t, e);
+                err = told_read(s, &t, e);
         if (err != 0) {
                 registry_release(models, count);
                 return err;

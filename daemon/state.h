@@ -18,6 +18,7 @@
 #include "lib/ledger/ledger.h"
 #include "lib/records/rowfile.h"
 #include "lib/signing/rsa.h"
+#include "lib/store/shown.h"
 #include "lib/store/tables.h"
 #include "lib/util/file.h"
 #include <pthread.h>
@@ -69,6 +70,7 @@ struct service {
         /* set once at start, then read by any thread */
         struct config config;
         struct store *store;
+        struct shown *shown; /* the store as it is served: told.c */
         struct audit_log *log;
         struct predictor *predictor;
         struct writer *writer;
@@ -110,11 +112,6 @@ struct service {
         struct event_watch *watches;
         /* loop thread */
         uint64_t beat_us;
-        /* writer thread */
-        uint64_t will_tell; /* entries of the log with the present group */
-        /* guards that `told` grows while a reader goes to sleep */
-        pthread_mutex_t told_lock;
-        pthread_cond_t told_more;
         /* any thread */
         _Atomic uint64_t told; /* entries of the log that may be told of */
         _Atomic uint64_t progress_us;
@@ -122,7 +119,6 @@ struct service {
         _Atomic bool ready;
         _Atomic uint32_t intakes;
         _Atomic uint32_t going;      /* models that are being deleted */
-        _Atomic bool untold;         /* a commit whose snapshots are not served yet: told.c */
         _Atomic bool deliveries_due; /* the queue has grown */
 };
 
@@ -155,16 +151,12 @@ void registry_remove(struct service *s, const struct model *m);
 int registry_all(struct service *s, struct model ***out, uint32_t *count, struct errinfo *e);
 void registry_release(struct model **models, uint32_t count);
 
-/* --- told.c: the writer's hooks around a commit, and reads of what is served --- */
-void told_init(struct service *s);
-void told_free(struct service *s);
-int told_before_commit(void *service, const struct command *first, struct txn *t,
-                       struct errinfo *e);
-void told_commit_failed(void *service);
-void told_published(void *service);
-bool told_all(struct service *s);
-/* store_read for whatever a client is shown: waits until all that it sees is served. UL_BUSY: that
- * takes too long. On the writer thread, which would wait for itself, it is store_read. */
+/* --- told.c: what of the store is served, and may be told of --- */
+int told_start(struct service *s, struct errinfo *e);
+void told_stop(struct service *s);
+void told_published(void *service); /* the writer's hook: serves what was committed */
+/* store_read for whatever others are shown: all that it sees is served, and so the last commit may
+ * be missing. The writer thread, which serves it, is shown that too: there it is store_read. */
 int told_read(struct service *s, struct txn **out, struct errinfo *e);
 
 /* --- feed.c --- */

@@ -223,7 +223,7 @@ static void correct(struct offer *o)
                               "restored?",
                               size);
                 end_offer(o, WITNESS_AHEAD);
-        } else if (o->corrected || store_read(o->round->all->k->service->store, &t, e) != 0) {
+        } else if (o->corrected || told_read(o->round->all->k->service, &t, e) != 0) {
                 (void)ul_fail(e, UL_CONFLICT, "the witness went on meanwhile");
                 end_offer(o, WITNESS_STATUS);
         } else {
@@ -388,7 +388,7 @@ static struct round *new_round(struct witnessing *all, struct txn *t)
 static void begin(struct witnessing *all)
 {
         struct txn *t = NULL;
-        if (store_read(all->k->service->store, &t, NULL) != 0)
+        if (told_read(all->k->service, &t, NULL) != 0)
                 return; /* at a later look */
         struct round *r = new_round(all, t);
         uint32_t open = r != NULL ? r->open : 0;
@@ -413,7 +413,7 @@ void witness_pass(struct scheduler *k)
                 return; /* its end looks again */
         if (first > now) {
                 loop_due(k, first);
-        } else if (told_all(k->service)) { /* else at the next look */
+        } else {
                 begin(all);
                 if (all->round == NULL) /* nothing to cosign, or it could not be read */
                         for (uint32_t i = 0; i < count; i++)

@@ -201,7 +201,7 @@ void witness_gauges(struct service *s, struct txn *t, struct metric_gauges *g)
 int service_witness_list(struct service *s, service_witness_fn fn, void *arg, struct errinfo *e)
 {
         struct txn *t = NULL;
-        int err = store_read(s->store, &t, e);
+        int err = told_read(s, &t, e);
         if (err != 0)
                 return err;
         for (uint32_t i = 0; i < s->config.witness_count && err == 0; i++) {
@@ -252,7 +252,7 @@ int service_audit_cosigned(struct service *s, struct buf *out, struct errinfo *e
 {
         struct txn *t = NULL;
         uint64_t size;
-        int err = store_read(s->store, &t, e);
+        int err = told_read(s, &t, e);
         if (err != 0)
                 return err;
         err = witness_newest(s, t, out, &size);

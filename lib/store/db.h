@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * db.h (private to lib/store): what a table file may do with LMDB. Only store.c and db.c include
- * lmdb.h; the t_*.c files speak of tables, keys and values, and leave errors to the transaction.
+ * db.h (private to lib/store): what a table file may do with LMDB. Only store.c, shown.c and
+ * db.c include lmdb.h; the t_*.c files speak of tables, keys and values, and leave errors to the
+ * transaction.
  *
  * Every function returns 0, UL_NOT_FOUND where it says so, or the transaction's sticky error. What
  * a lookup points to is LMDB's own page: good until the next change in the same transaction.
@@ -76,7 +77,13 @@ struct txn {
         int cause;           /* LMDB's code for it, 0 where it was not LMDB's */
         const char *damaged; /* the table whose value failed its tag; NULL: none */
         bool changed;        /* something was written */
+        struct shown *shown; /* whom it goes back to instead of an end; NULL: nobody */
+        struct txn *next;    /* in a list of theirs */
+        uint64_t advance;    /* the shown_advance that it is of */
 };
+
+/* shown.c: what txn_abort is for one of theirs. */
+void shown_take_back(struct txn *t);
 
 /* A value failed its tag: the sticky error, and what store_damaged says. */
 int db_damaged(struct txn *t, enum table table);

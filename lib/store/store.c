@@ -541,7 +541,7 @@ static void leave(struct txn **pt)
 int txn_commit(struct txn **pt, struct errinfo *e)
 {
         struct txn *t = *pt;
-        assert(!t->child_open && (!t->write || may_write(t->store)));
+        assert(!t->child_open && t->shown == NULL && (!t->write || may_write(t->store)));
         if (t->changed && t->parent == NULL)
                 (void)put_commit_id(t);
         if (t->err != 0) {
@@ -562,6 +562,11 @@ void txn_abort(struct txn **pt)
         if (t == NULL)
                 return;
         assert(!t->child_open && (!t->write || may_write(t->store)));
+        if (t->shown != NULL) {
+                *pt = NULL;
+                shown_take_back(t);
+                return;
+        }
         mdb_txn_abort(t->mdb);
         leave(pt);
 }
