@@ -259,6 +259,13 @@ int service_model_delete(struct service *s, const char *name, const char *actor,
 
 /* --- reads --- */
 
+/* A model is registered before its creation is served, and its rows may go before a reader has let
+ * go of it: what is shown has no such model then. */
+static int fail_read(struct errinfo *e, int err, const char *text)
+{
+        return ul_fail(e, err, "%s", err == UL_NOT_FOUND ? "there is no model of this name" : text);
+}
+
 int service_model_get(struct service *s, const char *name, struct model_view *out,
                       struct errinfo *e)
 {
@@ -271,7 +278,7 @@ int service_model_get(struct service *s, const char *name, struct model_view *ou
                 err = view_model(m, t, out);
                 txn_abort(&t);
                 if (err != 0)
-                        (void)ul_fail(e, err, "the model cannot be read");
+                        (void)fail_read(e, err, "the model cannot be read");
         }
         model_unref(m);
         return err;
@@ -380,7 +387,7 @@ int service_shards(struct service *s, const char *model, service_shard_fn fn, vo
         for (uint32_t i = 0; err == 0 && i < m->config->shards; i++)
                 err = show_shard(m, t, &row, i, fn, arg);
         if (err < 0 && e->code == 0)
-                (void)ul_fail(e, err, "the shards cannot be read");
+                (void)fail_read(e, err, "the shards cannot be read");
         if (t != NULL)
                 txn_abort(&t);
         model_unref(m);
