@@ -68,6 +68,7 @@ class Browser:
         return base64.b64decode(self.ask("POST", "print")).count(b"/Type /Page\n")
 
     def close(self):
+        requests.delete(self.url, timeout=60)  # or the browser stays
         self.driver.terminate()
         self.driver.wait(20)
 
