@@ -13,9 +13,8 @@ struct backup_options {
 };
 const struct option_spec backup_options[] = {
         {"with-keys", NULL, OPTION_FLAG, offsetof(struct backup_options, with_keys),
-         "the pseudonym key and the log's signing key too: whoever has such a backup can find "
-         "people "
-         "in it, and sign as this log; without it keep a copy of keys/ elsewhere"},
+         "all of keys/ too: whoever has such a backup can find people in it, sign as this log and "
+         "send webhooks in its name; without it keep a copy of keys/ elsewhere"},
         {NULL, NULL, OPTION_FLAG, 0, NULL},
 };
 const size_t backup_options_size = sizeof(struct backup_options);

@@ -254,15 +254,16 @@ def test_tls_is_verified(make_daemon, receiver, tmp_path):
         return r
 
     good, other = serve("good"), serve("other")
-    strict = make_daemon(*LOCAL)
+    patient = [*LOCAL, "--delivery-timeout-ms", "20000"]  # a handshake is slow on a busy machine
+    strict = make_daemon(*patient)
     strict.erase(subjects=["nobody"], callback_url=f"https://127.0.0.1:{good.port}/")
-    wait("distrust", lambda: attempts(strict, "tls") >= 4)
-    trusting = make_daemon(*LOCAL, "--ca-file", str(bundle))
+    wait("distrust", lambda: attempts(strict, "tls") >= 2)
+    trusting = make_daemon(*patient, "--ca-file", str(bundle))
     trusting.erase(subjects=["nobody"], callback_url=f"https://127.0.0.1:{good.port}/")
     drained(trusting)
     assert len(good.messages(secret_of(trusting))) == 4
     trusting.erase(subjects=["nobody"], callback_url=f"https://127.0.0.1:{other.port}/")
-    wait("distrust", lambda: attempts(trusting, "tls") >= 4)
+    wait("distrust", lambda: attempts(trusting, "tls") >= 2)
     assert not other.seen()
 
 
