@@ -7,7 +7,7 @@ import time
 
 import pytest
 import requests
-from conftest import DIGITS, days_later
+from conftest import DIGITS
 
 LONG_RETRAIN = ["--gather-window-ms", "3000"]
 
@@ -214,21 +214,6 @@ def test_the_same_key_and_body_give_the_same_erasure(daemon, digits):
     daemon.restart()
     d = daemon.post("/v1/erasures", body, headers=headers)
     assert d.json()["id"] == a.json()["id"] and d.headers["Idempotency-Replayed"] == "true"
-
-
-def test_a_key_is_known_for_seven_days(daemon, digits):
-    daemon.create(**DIGITS)
-    daemon.load("digits", digits[:50])
-
-    def ask():
-        return daemon.post("/v1/erasures", {"subjects": ["s4"]}, headers={"Idempotency-Key": "k"})
-    first = ask()
-    for days, replayed in ((6, True), (8, False)):
-        daemon.stop()
-        daemon.start(days_later(days))
-        again = ask()
-        assert again.status_code == 202 and ("Idempotency-Replayed" in again.headers) == replayed, days
-        assert (again.json()["id"] == first.json()["id"]) == replayed, days
 
 
 def test_a_dry_run_changes_nothing(daemon, digits):

@@ -329,3 +329,18 @@ def test_less_than_two_years_is_refused(tmp_path):
     r = subprocess.run([str(BIN / "unlearnd"), "--data-dir", str(tmp_path), "--retention-months", "23"],
                        capture_output=True, text=True, timeout=30)
     assert r.returncode != 0 and "at least 24" in r.stderr
+
+
+def test_a_key_is_known_for_seven_days(daemon, digits):
+    daemon.create(**DIGITS)
+    daemon.load("digits", digits[:50])
+
+    def ask():
+        return daemon.post("/v1/erasures", {"subjects": ["s4"]}, headers={"Idempotency-Key": "k"})
+    first = ask()
+    for days, replayed in ((6, True), (8, False)):
+        daemon.stop()
+        daemon.start(days_later(days))
+        again = ask()
+        assert again.status_code == 202 and ("Idempotency-Replayed" in again.headers) == replayed, days
+        assert (again.json()["id"] == first.json()["id"]) == replayed, days
