@@ -354,8 +354,7 @@ int hits_collect(struct hits *h, struct txn *t, const struct erase_request *r, c
                 struct model *m = find(h, r->records[i].model, h->model_count);
                 if (id != NULL) {
                         memcpy(row.erasure, id, ULID_BYTES);
-                        err = overlap_suppressed(h, t, r->records[i].pseudonym, m, SUPPRESS_RECORD,
-                                                 id);
+                        err = overlap_record(h, t, r->records[i].pseudonym, m, id);
                         if (err == 0)
                                 err = t_suppression_put(t, r->records[i].pseudonym, m->scope,
                                                         SUPPRESS_RECORD, &row);

@@ -41,18 +41,12 @@ static int any_later(struct txn *t, const struct gathered *g, const uint8_t id[U
         return err;
 }
 
-/* Does one of them stand for an erasure whose data may still be on the disk? An erasure that comes
- * after finds what it has to wait for by the suppression (overlap.c). */
-static int any_unscrubbed(struct txn *t, const struct gathered *g, bool *unscrubbed)
+/* An erasure that comes after still has to wait for those that they stand for. */
+static int keep_overlap(struct txn *t, const struct gathered *g)
 {
-        struct erasure_row row;
         int err = 0;
-        *unscrubbed = false;
-        for (uint32_t i = 0; i < g->count && err == 0 && !*unscrubbed; i++) {
-                err = t_erasure_get(t, g->entries[i].row.erasure, &row, NULL);
-                *unscrubbed = err == 0 && row.state == ERASURE_FORGOTTEN && row.scrubbed_ms == 0;
-                err = err == UL_NOT_FOUND ? 0 : err; /* of another instance */
-        }
+        for (uint32_t i = 0; i < g->count && err == 0; i++)
+                err = overlap_lifted(t, g->pseudonym, g->entries[i].row.erasure);
         return err;
 }
 
@@ -87,17 +81,15 @@ int suppression_lift(struct service *s, struct txn *t, const uint8_t id[ULID_BYT
         *removed = 0;
         int err = t_suppression_each(t, pseudonym, 0, 0, gather, &g);
         err = err == 1 ? 0 : err;
-        bool later = false, unscrubbed = false;
+        bool later = false;
         if (replayed && err == 0)
                 err = any_later(t, &g, id, &later);
-        if (!replayed && err == 0)
-                err = any_unscrubbed(t, &g, &unscrubbed);
-        if (unscrubbed)
-                err = UL_CONFLICT;
         if (later)
                 g.count = 0;
         else if (err == 0)
                 err = t_suppression_lift(t, pseudonym, removed);
+        if (err == 0)
+                err = keep_overlap(t, &g);
         if (err == 0 && (*removed > 0 || replayed)) {
                 row.entry_count = g.count;
                 memcpy(row.pseudonym, pseudonym, PSEUDONYM_BYTES);
@@ -130,9 +122,6 @@ static int lift_run(struct command *c, struct txn *t)
         int err = suppression_lift(l->service, t, id, now, l->pseudonym, l->actor, false, &removed);
         if (err == 0 && removed == 0)
                 return ul_fail(&c->e, UL_NOT_FOUND, "this pseudonym is not suppressed");
-        if (err == UL_CONFLICT)
-                return ul_fail(&c->e, err,
-                               "the erasure that it stands for is not scrubbed yet; lift it then");
         if (err == 0)
                 ledger_note_lift(l->service, &c->ledger, id, now, l->pseudonym);
         return err;

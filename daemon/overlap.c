@@ -70,9 +70,10 @@ int overlap_suppressed(struct hits *h, struct txn *t, const uint8_t pseudonym[PS
         return wait_for(h, t, by.erasure, &m, 1, id);
 }
 
-/* --- records, which are suppressed by their own names ---
- * "erasing/SUBJECT": the newest erasure that took records of the person one by one, which waits for
- * the one before it; "erasing-by/ERASURE": of whom. Both until that erasure is completed. */
+/* --- where no suppression says it: of single records, and where it was lifted ---
+ * "erasing/PSEUDONYM": the newest erasure that took records of the person one by one, which waits
+ * for the one before it, or whose suppression was lifted; "erasing-by/ERASURE": of whom. Both until
+ * that erasure is completed. */
 
 enum { NAME_SIZE = 64 };
 
@@ -150,6 +151,35 @@ int overlap_keep(const struct hits *h, struct txn *t, const uint8_t *id)
         if (err == 0 && h->noted_count > 0)
                 err = t_blob_put(t, erasure_blob(id, name), h->noted,
                                  h->noted_count * sizeof *h->noted);
+        return err;
+}
+
+int overlap_record(struct hits *h, struct txn *t, const uint8_t record[PSEUDONYM_BYTES],
+                   struct model *m, const uint8_t *id)
+{
+        int err = wait_for_newest(h, t, record, id);
+        return err == 0 ? overlap_suppressed(h, t, record, m, SUPPRESS_RECORD, id) : err;
+}
+
+int overlap_lifted(struct txn *t, const uint8_t pseudonym[PSEUDONYM_BYTES],
+                   const uint8_t erasure[ULID_BYTES])
+{
+        char name[NAME_SIZE];
+        struct erasure_row row;
+        struct buf of = {0};
+        int err = t_erasure_get(t, erasure, &row, NULL);
+        if (err != 0 || row.state != ERASURE_FORGOTTEN)
+                return err == UL_NOT_FOUND ? 0 : err; /* of another instance, or over */
+        err = t_blob_get(t, erasure_blob(erasure, name), &of);
+        err = err == UL_NOT_FOUND ? 0 : err;
+        buf_append(&of, pseudonym, PSEUDONYM_BYTES);
+        if (err == 0 && of.failed)
+                err = txn_fail(t, UL_NOMEM);
+        if (err == 0)
+                err = t_blob_put(t, name, of.data, of.len);
+        if (err == 0)
+                err = t_blob_put(t, subject_blob(pseudonym, name), erasure, ULID_BYTES);
+        buf_free(&of, false);
         return err;
 }
 

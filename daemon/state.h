@@ -262,6 +262,13 @@ int overlap_keep(const struct hits *h, struct txn *t, const uint8_t *id);
 /* The person in models that are being deleted. */
 int overlap_going(struct hits *h, struct txn *t, const uint8_t subject[PSEUDONYM_BYTES],
                   const uint8_t *id);
+/* The suppression that the erasure made of this pseudonym is lifted: what overlaps with it is found
+ * without, from now on. */
+int overlap_lifted(struct txn *t, const uint8_t pseudonym[PSEUDONYM_BYTES],
+                   const uint8_t erasure[ULID_BYTES]);
+/* A record by its own name. */
+int overlap_record(struct hits *h, struct txn *t, const uint8_t record[PSEUDONYM_BYTES],
+                   struct model *m, const uint8_t *id);
 /* It is completed: nobody has to wait for it any more. */
 int overlap_end(struct txn *t, const uint8_t id[ULID_BYTES]);
 int64_t erasure_default_deadline(enum erase_regulation regulation, int64_t received_ms);
