@@ -184,3 +184,30 @@ def test_a_report_is_asked_for_rightly(daemon):
     assert r.status_code == 400 and r.json()["errors"][0]["pointer"] == "until"
     assert daemon.get("/v1/audit/report?regulation=gdpr").status_code == 400
     assert daemon.ctl("report", "--output", "/tmp/x", check=False).returncode == 2
+
+
+def test_a_rare_erasure_is_found_among_many(daemon, digits):
+    """The list looks at a bounded number of erasures at a time, and goes on."""
+    daemon.create(**DIGITS)
+    daemon.load("digits", digits[:50])
+    rare = daemon.erase(subjects=["s3"])
+    held = daemon.erase(wait=False, subjects=["s4"], hold=True)
+    for part in range(5):
+        r = daemon.request("POST", "/v1/erasures:batch", headers={"Content-Type": "application/x-ndjson"},
+                           data="".join(json.dumps({"subjects": [f"nobody-{part}-{i}"]}) + "\n" for i in range(1000)))
+        assert r.status_code == 200 and len(r.text.splitlines()) == 1000
+
+    def all_of(query):
+        found, cursor = [], None
+        while True:
+            page = daemon.ok("GET", f"/v1/erasures?{query}" + (f"&cursor={cursor}" if cursor else ""))
+            found += [e["id"] for e in page["items"]]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return found
+
+    assert all_of("model=digits&limit=1") == [rare["id"]]
+    assert all_of("state=accepted") == [held["id"]]
+    assert all_of("until=1970-01-01T00:00:00Z") == []
+    everything = all_of("limit=700")
+    assert len(everything) == len(set(everything)) == 5002 and everything == sorted(everything, reverse=True)
