@@ -44,32 +44,35 @@ static bool parse_line(const char *line, size_t len, struct webhook_secret *k)
                 return true;
         size_t rest = len - text;
         return rest > sizeof until - 1 && memcmp(end, until, sizeof until - 1) == 0 &&
-               time_parse(end + sizeof until - 1, rest - (sizeof until - 1), &k->until_ms);
+               time_parse(end + sizeof until - 1, rest - (sizeof until - 1), &k->until_ms) &&
+               k->until_ms > 0; /* 0 would be without end */
 }
 
 static int parse(const struct buf *b, struct webhook_secrets *out, struct errinfo *e)
 {
-        const char *p = (const char *)b->data, *end = p + b->len;
+        const char *p = (const char *)b->data, *end = b->len > 0 ? p + b->len : p;
         out->count = 0;
-        while (b->len > 0 && p < end) {
+        while (p < end) {
                 const char *nl = memchr(p, '\n', (size_t)(end - p));
                 size_t len = (size_t)((nl != NULL ? nl : end) - p);
-                if (len > 0) {
-                        if (out->count == SECRETS_MAX || !parse_line(p, len, &out->all[out->count]))
-                                goto bad;
-                        out->count++;
-                }
-                p += len + 1;
+                const char *line = p;
+                p = nl != NULL ? nl + 1 : end;
+                if (len == 0)
+                        continue;
+                if (out->count == SECRETS_MAX || !parse_line(line, len, &out->all[out->count]))
+                        goto bad;
+                bool first = out->count == 0;
+                if ((out->all[out->count++].until_ms == 0) != first) /* it alone has no end */
+                        goto bad;
         }
-        if (out->count > 0 && out->all[0].until_ms == 0)
+        if (out->count > 0)
                 return 0;
 bad:
         return ul_fail(
                 e, UL_CORRUPT,
                 "%.160s is damaged: it must hold up to %d lines, whsec_ and the base64 of %d "
                 "to %d bytes, all but the first with \" until TIME\"; restore it, or remove it for "
-                "a "
-                "new one",
+                "a new one",
                 out->path, SECRETS_MAX, SECRET_BYTES_MIN, SECRET_BYTES_MAX);
 }
 

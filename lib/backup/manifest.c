@@ -153,10 +153,11 @@ static void read_head(struct reader *r, struct backup_manifest *m)
         text = line_of(r, "created", &len);
         r->bad = r->bad || !time_parse(text, len, &m->created_ms);
         text = line_of(r, "version", &len);
-        if (r->bad || len == 0 || len >= sizeof m->version)
-                r->bad = true;
-        else
-                memcpy(m->version, text, len);
+        r->bad = r->bad || len == 0 || len >= sizeof m->version;
+        for (size_t i = 0; i < len && !r->bad; i++) {
+                r->bad = text[i] <= ' ' || text[i] > '~';
+                m->version[i] = text[i];
+        }
         text = line_of(r, "identity", &len);
         hex_of(r, text, len, m->identity, sizeof m->identity);
         text = line_of(r, "keys", &len);
@@ -203,7 +204,7 @@ static int read_file_line(struct reader *r, struct backup_manifest *m)
 
 int manifest_parse(const char *text, size_t len, struct backup_manifest *out, struct errinfo *e)
 {
-        struct reader r = {.at = text, .end = text + len};
+        struct reader r = {.at = text, .end = len > 0 ? text + len : text};
         uint8_t said[SHA256_BYTES], is_sum[SHA256_BYTES];
         size_t n;
         int err = 0;

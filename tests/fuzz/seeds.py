@@ -293,6 +293,27 @@ def suppressions():
         windows=lines(head, item, {"suppressions": 1}).replace("\n", "\r\n"), version=lines({**head, "version": 2}))
 
 
+def kept():
+    """Files that an operator carries: a backup's manifest, and the secrets of a webhook."""
+    hex_, sum_ = "00112233445566778899aabbccddeeff", "0" * 64
+    head = "unlearnd-backup 1\ncreated 2026-01-31T09:00:00.000Z\nversion 0.1.0\n" f"identity {hex_}\nkeys yes\n"
+    some = head + f"erasures 7 01M8854P3FMPWKZ3V5DDT2W63G\naudit 9\nledger 512 {hex_}\n"
+    none = head.replace("yes", "no") + "erasures 0 -\naudit 0\nledger -\n"
+    files = f"file {sum_} 4096 control.mdb\nfile {sum_} 0 models/m/shard-000/slice-0001.rows\n"
+    whole = some + files
+    put("manifest", whole="0" + whole, empty="0" + none, twice="0" + whole + files, up="0" + some + f"file {sum_} 1 a/../b\n",
+        absolute="0" + some + f"file {sum_} 1 /etc\n", cut="1" + whole,
+        sealed="1" + whole + "end " + hashlib.sha256(whole.encode()).hexdigest() + "\n")
+
+    def secret(n):
+        return "whsec_" + base64.b64encode(bytes(range(n))).decode()
+    until = " until 2026-01-31T09:00:00.001Z\n"
+    put("secret", one=secret(32) + "\n", bare=secret(24), longest=secret(64), short=secret(23), long=secret(65),
+        four=secret(32) + "\n" + 3 * (secret(24) + until), five=secret(32) + "\n" + 4 * (secret(24) + until),
+        ended=secret(32) + until, past=secret(32) + "\n" + secret(24) + " until 2026-01-31T08:59:59Z\n",
+        epoch=secret(32) + "\n" + secret(24) + " until 1970-01-01T00:00:00Z\n", empty="")
+
+
 if __name__ == "__main__":
     bodies()
     uploads()
@@ -301,3 +322,4 @@ if __name__ == "__main__":
     files()
     texts()
     suppressions()
+    kept()

@@ -156,6 +156,8 @@ static void a_damaged_file_is_refused_and_its_text_is_not_told(void **state)
                 PUBLISHED " until yesterday",
                 PUBLISHED " until 2026-01-31T09:00:00Z", /* the first has no end */
                 PUBLISHED "\n" PUBLISHED " untilx",
+                PUBLISHED "\n" PUBLISHED, /* nor have the others none */
+                PUBLISHED "\n" PUBLISHED " until 1970-01-01T00:00:00Z",
                 "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaS!",
                 PUBLISHED "\n" PUBLISHED "\n" PUBLISHED "\n" PUBLISHED "\n" PUBLISHED "\n"};
         struct webhook_secrets s;
