@@ -112,12 +112,15 @@ static int call_off_run(struct command *c, struct txn *t)
         return err == UL_NOT_FOUND ? 0 : err;
 }
 
-/* Writer thread: tried again by probe.c, since no other upload is accepted before it. */
+/* Any thread: tried again by probe.c, since no other upload is accepted before it. */
 static void keep_call_off(struct call_off *o)
 {
-        o->next = o->service->called_off;
-        o->service->called_off = o;
-        atomic_store(&o->service->unsettled, true);
+        struct service *s = o->service;
+        o->next = atomic_load(&s->called_off);
+        while (!atomic_compare_exchange_weak(&s->called_off, &o->next, o))
+                continue;
+        atomic_store(&s->unsettled, true);
+        scheduler_wake(s->scheduler);
 }
 
 static void call_off_done(struct command *c, int err)
@@ -140,13 +143,12 @@ static void call_off(struct intake *in)
         o->service = in->service;
         o->upload = in->upload_id;
         if (writer_submit(in->service->writer, &o->cmd, NULL) != 0)
-                free(o); /* at the next start: recovery calls every staged upload off */
+                keep_call_off(o);
 }
 
 void intake_call_off_again(struct service *s)
 {
-        struct call_off *list = s->called_off;
-        s->called_off = NULL;
+        struct call_off *list = atomic_exchange(&s->called_off, NULL);
         while (list != NULL) {
                 struct call_off *next = list->next;
                 if (writer_submit(s->writer, &list->cmd, NULL) != 0)
@@ -157,10 +159,11 @@ void intake_call_off_again(struct service *s)
 
 void intake_forget(struct service *s)
 {
-        while (s->called_off != NULL) {
-                struct call_off *next = s->called_off->next;
-                free(s->called_off);
-                s->called_off = next;
+        struct call_off *list = atomic_exchange(&s->called_off, NULL);
+        while (list != NULL) {
+                struct call_off *next = list->next;
+                free(list);
+                list = next;
         }
 }
 

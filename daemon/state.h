@@ -101,9 +101,8 @@ struct service {
         pthread_mutex_t backup_lock;
         pthread_cond_t backup_idle;
         bool backup_busy;
-        /* writer thread */
-        struct call_off *called_off; /* staged uploads whose end did not commit */
         /* any thread */
+        _Atomic(struct call_off *) called_off; /* staged uploads whose end did not commit */
         struct health health;
         _Atomic bool unsettled; /* the writer thread has something to do again: see probe.c */
         _Atomic bool backup_cancelled;
