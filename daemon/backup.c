@@ -2,7 +2,10 @@
  * backup.c: a backup as a job: where it may be written, its thread, its end. It is written into a
  * hidden directory beside its place and renamed when it is whole and durable, so a directory that
  * bears the name of a backup is one. backup_copy.c makes the copy. */
+#include "daemon/backup.h"
+#include "daemon/run.h"
 #include "daemon/state.h"
+#include "daemon/views.h"
 
 #include "lib/util/crash_point.h"
 #include "lib/util/log.h"

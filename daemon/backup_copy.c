@@ -5,6 +5,9 @@
  * the hold is as short as what changed meanwhile. Rows that were appended after the copied commit
  * are past the counts that it knows, and do not exist for it (upload.c); an erasure after it may
  * still be in the copy, which is what the erasure ledger is for. */
+#include "daemon/backup.h"
+#include "daemon/erasure_ledger.h"
+#include "daemon/scheduler.h"
 #include "daemon/state.h"
 
 #include "daemon/keys.h"

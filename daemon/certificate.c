@@ -5,7 +5,9 @@
  * signs nothing any more. */
 #include "lib/audit/certificate.h"
 
+#include "daemon/erasure.h"
 #include "daemon/state.h"
+#include "daemon/views.h"
 #include "daemon/witness.h"
 #include "lib/audit/proof.h"
 #include "lib/util/crash_point.h"

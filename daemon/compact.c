@@ -19,7 +19,10 @@
  * Between any two steps the index says where every record stands, and rows of it elsewhere are
  * overwritten before the next step: see compact_pass.c. No run starts while records move. */
 #include "daemon/compact.h"
+#include "daemon/erasure.h"
+#include "daemon/run.h"
 #include "daemon/state.h"
+#include "daemon/views.h"
 
 #include "lib/sisa/placement.h"
 #include "lib/util/crash_point.h"

@@ -5,6 +5,7 @@
 #ifndef UNLEARND_DAEMON_COMPACT_H
 #define UNLEARND_DAEMON_COMPACT_H
 
+#include "daemon/run.h"
 #include "daemon/state.h"
 
 enum compaction_state {

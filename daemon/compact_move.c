@@ -10,6 +10,7 @@
  * ends with live rows alone, and no row is ever written over another. */
 #include "daemon/compact.h"
 #include "daemon/state.h"
+#include "daemon/upload.h"
 
 #include "lib/sisa/job.h"
 #include "lib/sisa/placement.h"

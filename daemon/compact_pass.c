@@ -10,6 +10,9 @@
  * whose step fails holds up none of the others: it is passed over until the next round. */
 #include "daemon/compact.h"
 #include "daemon/loop.h"
+#include "daemon/run.h"
+#include "daemon/scheduler.h"
+#include "daemon/upload.h"
 
 #include "lib/sisa/job.h"
 #include "lib/util/crash_point.h"

@@ -8,6 +8,8 @@
  *   forgotten  --erasures_complete_shard--> forgotten, one shard less
  *   forgotten  --settle, nothing left-->    completed
  */
+#include "daemon/erasure.h"
+#include "daemon/opendsr.h"
 #include "daemon/state.h"
 #include "lib/util/crash_point.h"
 

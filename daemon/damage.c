@@ -7,6 +7,7 @@
  * known in memory alone: whoever reads rows finds the damage again, at the next start too. Rows
  * that an erasure overwrites may be the damaged ones, so the shard gets another try after it. */
 #include "daemon/compact.h"
+#include "daemon/erasure.h"
 #include "daemon/state.h"
 
 #include "lib/sisa/job.h"

@@ -4,7 +4,11 @@
  * Erasures that waited for it are complete with that: nothing is left to retrain. A crash in
  * between goes on at the next start. */
 #include "daemon/compact.h"
+#include "daemon/erasure.h"
 #include "daemon/loop.h"
+#include "daemon/run.h"
+#include "daemon/scheduler.h"
+#include "daemon/upload.h"
 
 #include "lib/util/crash_point.h"
 #include "lib/util/log.h"

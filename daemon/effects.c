@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * effects.c: what memory must know of a command once it is committed, and not before: a command
  * that fails leaves memory as it was. */
+#include "daemon/scheduler.h"
 #include "daemon/state.h"
 
 #include <stdlib.h>

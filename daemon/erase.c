@@ -3,7 +3,11 @@
  * one transaction (invariants 4 and 6). The writer publishes the rolled-back snapshot between the
  * commit and `done`, so whoever is told "forgotten" is told the truth. */
 #include "daemon/compact.h"
+#include "daemon/erasure.h"
+#include "daemon/erasure_ledger.h"
+#include "daemon/opendsr.h"
 #include "daemon/state.h"
+#include "daemon/views.h"
 #include "lib/util/crash_point.h"
 
 #include <stdio.h>

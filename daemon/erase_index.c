@@ -4,7 +4,9 @@
  * entries go in bounded steps with the scrub (DESIGN.md, Corners). The dry run takes the same path
  * and writes nothing. It knows nothing of checkpoints: erase.c rolls back. */
 #include "daemon/compact.h"
+#include "daemon/erasure.h"
 #include "daemon/state.h"
+#include "daemon/upload.h"
 
 #include "lib/util/log.h"
 #include <stdio.h>

@@ -2,7 +2,9 @@
  * estimate.c: what a retrain will cost, before it is done: the plan's sample steps over the speed
  * last seen of this model's training. It feeds the dry run and Retry-After; nothing depends on it
  * being right. */
+#include "daemon/erasure.h"
 #include "daemon/state.h"
+#include "daemon/views.h"
 
 #include "lib/sisa/plan.h"
 #include <stdlib.h>

@@ -3,6 +3,7 @@
  * which it happened: which were given up when the erasure was forgotten, and what stood in their
  * place when the shard was clean again. Later erasures change both, so the certificate must not
  * read them from the shard's present state. */
+#include "daemon/erasure.h"
 #include "daemon/state.h"
 
 #include <stdio.h>

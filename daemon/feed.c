@@ -4,6 +4,7 @@
  * a reader that is slow costs no memory, and one that comes back after a crash goes on where it
  * was. Locks: feed_lock, then whatever `wake` takes. */
 #include "daemon/state.h"
+#include "daemon/views.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -6,7 +6,11 @@
  * the ledger is carried out at the next start. The states are drawn in complete.c.
  *
  * Extending a deadline is here too: the third decision. */
+#include "daemon/erasure.h"
+#include "daemon/erasure_ledger.h"
+#include "daemon/opendsr.h"
 #include "daemon/state.h"
+#include "daemon/views.h"
 
 #include "lib/util/crash_point.h"
 #include <stdio.h>

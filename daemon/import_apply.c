@@ -6,6 +6,8 @@
  * an erasure of its own where that was asked for (suppress_import.c). A staged upload that would
  * bring a suppressed person in is called off, as an erasure would do. */
 #include "daemon/state.h"
+#include "daemon/suppress.h"
+#include "daemon/upload.h"
 
 #include "lib/util/crash_point.h"
 #include <stdlib.h>

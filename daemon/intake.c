@@ -7,6 +7,8 @@
  *                                  -> else UL_AGAIN, and `wake` when the flight has landed
  *   finish: the rest of the last line -> last batch -> (atomic) commit -> 0 */
 #include "daemon/intake.h"
+#include "daemon/scheduler.h"
+#include "daemon/upload.h"
 
 #include "lib/records/ingest.h"
 #include "lib/util/crash_point.h"

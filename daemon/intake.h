@@ -5,6 +5,7 @@
 #define UNLEARND_DAEMON_INTAKE_H
 
 #include "daemon/state.h"
+#include "daemon/upload.h"
 
 struct batch {
         struct upload_item *items; /* [UPLOAD_BATCH_ROWS] */

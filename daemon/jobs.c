@@ -3,7 +3,11 @@
  * a compaction marks those whose records have to move; a verification is handed to the loop. What
  * runs do with it is train.c's, what becomes of a shard's records compact.c's. */
 #include "daemon/compact.h"
+#include "daemon/run.h"
+#include "daemon/scheduler.h"
 #include "daemon/state.h"
+#include "daemon/upload.h"
+#include "daemon/views.h"
 
 #include "lib/util/crash_point.h"
 #include <stdio.h>

@@ -3,6 +3,7 @@
  * database holds: the suppressions (each names the erasure or the import that made it) and the
  * lifts (each with the suppressions that it took away). An erasure whose every person was erased
  * again later is told by the later one. It must not know how the ledger's lines look. */
+#include "daemon/erasure_ledger.h"
 #include "daemon/state.h"
 
 #include <stdio.h>

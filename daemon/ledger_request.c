@@ -2,6 +2,7 @@
  * ledger_request.c: between an erasure's request and the entry that remembers it: a line of the
  * erasure ledger, or the same text kept in the database while the erasure is held. It must not know
  * where the text is. */
+#include "daemon/erasure_ledger.h"
 #include "daemon/state.h"
 
 #include <stdlib.h>

@@ -3,7 +3,10 @@
  * after the backup that has been restored: it is replayed, in the ledger's order, before anybody is
  * served. Entries are known by their ids, so a replay that a crash cut short goes on where it was;
  * how far the ledger was followed is noted only after the replayed erasures are scrubbed. */
+#include "daemon/erasure.h"
+#include "daemon/erasure_ledger.h"
 #include "daemon/state.h"
+#include "daemon/suppress.h"
 
 #include "lib/util/log.h"
 #include <stdlib.h>

@@ -9,6 +9,7 @@
  * ledger that cannot be written refuses the group; a commit that fails takes the lines back, unless
  * only the next start can tell whether it was made: that is a crash between the two. Each commit
  * that appended notes in the same transaction how far the ledger goes. */
+#include "daemon/erasure_ledger.h"
 #include "daemon/state.h"
 
 #include "lib/util/crash_point.h"

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * lift.c: a suppression is lifted: the person may be loaded again. What was taken away is kept
  * under the lift's id, so that the ledger can be completed and a lift is never replayed twice. */
+#include "daemon/erasure.h"
+#include "daemon/erasure_ledger.h"
 #include "daemon/state.h"
+#include "daemon/suppress.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -7,6 +7,7 @@
 #define UNLEARND_DAEMON_LOOP_H
 
 #include "daemon/executor.h"
+#include "daemon/run.h"
 #include "daemon/state.h"
 #include <uv.h>
 

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * model_admin.c: models come and go: creation, deletion, and what is known of them. */
+#include "daemon/run.h"
+#include "daemon/scheduler.h"
 #include "daemon/state.h"
+#include "daemon/upload.h"
+#include "daemon/views.h"
 #include "lib/util/crash_point.h"
 
 #include <stdio.h>

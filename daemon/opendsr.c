@@ -3,8 +3,11 @@
  * answers are signed with. A request is found by its controller and the controller's id for it, so
  * that nobody blocks an id of somebody else's. Nothing of a request's body is kept but a keyed
  * hash. It knows nothing of the wire. */
+#include "daemon/opendsr.h"
 #include "daemon/state.h"
+#include "daemon/views.h"
 
+#include "lib/signing/rsa.h"
 #include "lib/util/log.h"
 #include <stdio.h>
 #include <stdlib.h>

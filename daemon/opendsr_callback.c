@@ -3,6 +3,7 @@
  * made and queued in the transaction of the change; it is signed at each attempt, on the loop,
  * since a signature takes milliseconds that the writer has not. Callbacks may overtake each other:
  * the one that is sent last need not tell the last status, so controllers that must know ask. */
+#include "daemon/opendsr.h"
 #include "daemon/outgoing.h"
 
 #include "lib/util/crash_point.h"

@@ -7,6 +7,7 @@
  * failed last has one, waits HOLD_MAX_MS at most before it is tried with anything, and all of those
  * together have at most half of the places: whoever hangs never keeps others waiting. */
 #include "daemon/outgoing.h"
+#include "daemon/scheduler.h"
 
 #include "daemon/loop.h"
 #include "lib/util/crash_point.h"

@@ -3,6 +3,7 @@
  * deleted. It finds nothing of them in the index; but it must not be called scrubbed before their
  * bytes are overwritten, nor completed before the shards are retrained. So it waits with whoever
  * does that. The earlier one may have touched more than these people: better late than wrong. */
+#include "daemon/erasure.h"
 #include "daemon/state.h"
 
 #include <stdio.h>

@@ -4,7 +4,10 @@
  * restart nor a crash says it again or forgets it. An erasure that ends late without having been
  * noted (nobody ran when the deadline passed) is noted as it ends. It must not know what ends one.
  */
+#include "daemon/erasure.h"
 #include "daemon/loop.h"
+#include "daemon/scheduler.h"
+#include "daemon/views.h"
 
 #include "lib/util/crash_point.h"
 #include "lib/util/log.h"

@@ -4,7 +4,9 @@
  * nothing. */
 #include "daemon/compact.h"
 #include "daemon/loop.h"
+#include "daemon/run.h"
 #include "daemon/schedule.h"
+#include "daemon/views.h"
 
 #include "lib/util/log.h"
 #include <stdlib.h>

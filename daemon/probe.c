@@ -4,6 +4,9 @@
  * upload left, publish a snapshot that could not be made). What was overwritten in vain is done
  * again by whoever had it to do: scrub.c, delete.c, runs.c. */
 #include "daemon/loop.h"
+#include "daemon/scheduler.h"
+#include "daemon/upload.h"
+#include "lib/ledger/ledger.h"
 
 #include <stdlib.h>
 

@@ -2,6 +2,7 @@
  * reads.c: jobs, erasures and the audit log as the API reads them: one short read
  * transaction a call, on the caller's thread. */
 #include "daemon/state.h"
+#include "daemon/views.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,6 +2,7 @@
  * reasons.c: why an erasure was refused or its deadline extended: codes, never free text, so that
  * no personal datum can get into the log and a report can count. The numbers are stored: new codes
  * go to the end. It knows nothing of states. */
+#include "daemon/erasure.h"
 #include "daemon/state.h"
 
 #include <string.h>

@@ -4,7 +4,9 @@
  * generations in which s was served from a checkpoint of slice r or a later one: so it is noted, in
  * the transactions that change it, from when to when each slice was served; the rest is looked up.
  */
+#include "daemon/erasure.h"
 #include "daemon/state.h"
+#include "daemon/views.h"
 
 #include <stdlib.h>
 #include <string.h>

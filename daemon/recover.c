@@ -4,7 +4,9 @@
  * counts, checkpoints that were renamed but not recorded, scratch folders, staged uploads. What was
  * committed but not carried out (scrubs, retrains, deletions) the loop finds by itself. It runs
  * before the writer exists. */
+#include "daemon/run.h"
 #include "daemon/state.h"
+#include "daemon/upload.h"
 
 #include "lib/util/crash_point.h"
 #include "lib/util/log.h"

@@ -4,7 +4,9 @@
  * so are medians: every duration is kept, four bytes each, until the report is made. The walk goes
  * in bounded steps, each a read transaction of its own, so a report holds up nobody. It must not
  * know how a report looks. */
+#include "daemon/erasure.h"
 #include "daemon/state.h"
+#include "daemon/views.h"
 
 #include <math.h>
 #include <stdlib.h>

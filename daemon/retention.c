@@ -3,6 +3,7 @@
  * bounded steps, each of which says so in the log in its own commit. What may go and what must stay
  * is lib/audit/prune.c's business. */
 #include "daemon/loop.h"
+#include "daemon/scheduler.h"
 
 #include "lib/audit/note.h"
 #include "lib/util/crash_point.h"

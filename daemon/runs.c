@@ -9,6 +9,8 @@
  * A run under a stale fence is killed and takes the same way: what the erasure did not reach is
  * published. It knows nothing of HTTP or of erasures beyond the fence. */
 #include "daemon/loop.h"
+#include "daemon/run.h"
+#include "daemon/scheduler.h"
 
 #include "lib/checkpoint/checkpoint.h"
 #include "lib/sisa/job.h"

@@ -3,7 +3,10 @@
  * order: kill what was superseded, remove called-off uploads, scrub, compact, delete, complete,
  * then start workers (schedule.c says which). All it knows is in the store, so that after a crash
  * the first look finds everything again (STYLE.md 19). */
+#include "daemon/scheduler.h"
+#include "daemon/erasure.h"
 #include "daemon/loop.h"
+#include "daemon/run.h"
 
 #include "lib/util/log.h"
 #include <assert.h>

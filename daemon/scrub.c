@@ -6,7 +6,10 @@
  * folder is gone too before anybody says "scrubbed". What cannot be overwritten keeps nothing else
  * on the disk: passes go on past it, and come back to it in the next round. */
 #include "daemon/compact.h"
+#include "daemon/erasure.h"
 #include "daemon/loop.h"
+#include "daemon/scheduler.h"
+#include "daemon/upload.h"
 
 #include "lib/sisa/job.h"
 #include "lib/util/crash_point.h"

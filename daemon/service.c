@@ -1,7 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  * service.c: start and stop of everything behind service.h, and what concerns all of it: keys,
  * readiness, metrics. Start is recovery; a stop only makes the next one shorter. */
+#include "daemon/backup.h"
+#include "daemon/erasure.h"
+#include "daemon/erasure_ledger.h"
+#include "daemon/opendsr.h"
+#include "daemon/scheduler.h"
 #include "daemon/service_start.h"
+#include "daemon/upload.h"
+#include "daemon/views.h"
 
 #include "daemon/keys.h"
 #include "daemon/state.h"

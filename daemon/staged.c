@@ -4,6 +4,7 @@
  * else until one transaction makes them live. An erasure that hits it calls it off; it can then
  * only be aborted. */
 #include "daemon/state.h"
+#include "daemon/upload.h"
 #include "lib/util/crash_point.h"
 
 #include <stdio.h>

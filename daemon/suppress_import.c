@@ -5,7 +5,10 @@
  * the next one is taken, so an answer is given only when they are forgotten (invariant 4).
  *
  *   add -> full? -> step, step ... -> held, and to be erased? -> erasures -> landed -> `wake` */
+#include "daemon/erasure_ledger.h"
+#include "daemon/scheduler.h"
 #include "daemon/state.h"
+#include "daemon/suppress.h"
 
 #include "lib/util/crash_point.h"
 #include <assert.h>

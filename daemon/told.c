@@ -2,6 +2,7 @@
  * told.c: when others may know of a commit: not before the snapshots that go with it are served,
  * so that "forgotten" is true for whoever hears or reads of it too (invariant 4). Until then the
  * store is shown as it was before (lib/store/shown.h): nobody waits for it (invariant 8). */
+#include "daemon/scheduler.h"
 #include "daemon/state.h"
 
 enum { OTHER_READERS = 3 }; /* beside the HTTP threads: the loop, the writer, the main thread */

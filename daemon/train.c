@@ -8,6 +8,8 @@
  * raises it and lowers `touched`. A run that ends under another fence may publish only checkpoints
  * below `touched`: those the erasures did not reach. */
 #include "daemon/compact.h"
+#include "daemon/erasure.h"
+#include "daemon/run.h"
 #include "daemon/state.h"
 
 #include "lib/checkpoint/checkpoint.h"

@@ -3,7 +3,9 @@
  * and duplicates are checked, then rows are appended past the committed counts, then the files are
  * synced, then the index commits (DESIGN.md, Corners). It knows nothing of how rows arrive.
  * What is special about atomic uploads stands in staged.c. */
+#include "daemon/upload.h"
 #include "daemon/compact.h"
+#include "daemon/run.h"
 #include "daemon/state.h"
 
 #include "lib/records/ingest.h"

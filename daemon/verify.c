@@ -3,6 +3,8 @@
  * served (invariant 2). A shard that an erasure touches meanwhile is begun again. Its state is kept
  * in memory alone: at a restart a verification is cancelled, and can be asked for again. */
 #include "daemon/loop.h"
+#include "daemon/run.h"
+#include "daemon/scheduler.h"
 
 #include "lib/checkpoint/checkpoint.h"
 #include "lib/sisa/job.h"

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * views.c: from rows of the store to what the API shows. Everything that can be derived is derived
  * here (overdue, degraded, served_from_slice), not stored. */
+#include "daemon/views.h"
 #include "daemon/compact.h"
+#include "daemon/erasure.h"
+#include "daemon/run.h"
 #include "daemon/state.h"
 
 #include <stdio.h>

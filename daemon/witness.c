@@ -3,6 +3,7 @@
  * What a witness says is believed only under its key; what it says of its own tree only chooses
  * which proof it is sent, once a round. */
 #include "daemon/witness.h"
+#include "daemon/scheduler.h"
 
 #include "daemon/loop.h"
 #include "daemon/outgoing.h"
