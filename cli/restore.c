@@ -341,7 +341,14 @@ int restore_run(struct ctl *c, const struct operands *in, const void *options)
         bool has_key = false;
         if (o->data_dir == NULL)
                 return complain_usage("restore wants --data-dir");
-        int err = restore(&r, o, key, &has_key);
+        int err = 0;
+        if (o->ledger_dir != NULL && !ledger_exists(o->ledger_dir))
+                err = ul_fail_field(&r.e, UL_NOT_FOUND, "--ledger-dir",
+                                    "there is no %s in %.150s: mount its disk, or leave the option "
+                                    "out",
+                                    LEDGER_FILE, o->ledger_dir);
+        if (err == 0)
+                err = restore(&r, o, key, &has_key);
         progress_end(&r.bar);
         if (err == 0) {
                 (void)tell(c, &r);

@@ -207,6 +207,19 @@ static int check_place(const struct service *s, struct errinfo *e)
                       : 0;
 }
 
+/* A disk that is not mounted, or a path that is mistyped, must not pass for an empty ledger:
+ * whoever was erased since the backup would be back. */
+static int check_there(const struct service *s, bool known, struct errinfo *e)
+{
+        if (!known || ledger_exists(s->config.ledger_dir))
+                return 0;
+        return ul_fail_field(e, UL_CONFLICT, "store.ledger_dir",
+                             "one was kept, and %s is not in %.70s: mount its disk or put back a "
+                             "copy; if it is lost, start once with ledger_dir = none, then with it "
+                             "again: one is made from the database",
+                             LEDGER_FILE, s->config.ledger_dir);
+}
+
 /* The ledger does not go through the place that the database has followed it to. */
 static int complete(struct service *s, bool known, struct errinfo *e)
 {
@@ -234,7 +247,9 @@ int ledger_start(struct service *s, bool *replayed, struct errinfo *e)
                 return err;
         if (s->config.ledger_dir[0] == '\0' || strcmp(s->config.ledger_dir, "none") == 0)
                 return start_without(s, known, e);
-        err = make_dirs(s->config.ledger_dir, e);
+        err = check_there(s, known, e);
+        if (err == 0)
+                err = make_dirs(s->config.ledger_dir, e);
         if (err == 0)
                 err = check_place(s, e);
         if (err == 0)

@@ -20,8 +20,12 @@ enum {
         CHUNK = 64 * 1024,
 };
 
+#define NO_COPY                                                                                    \
+        "put back a copy of it; without one, move it away and start once with ledger_dir = none"
+
 struct ledger {
         int fd;
+        char path[PATH_SIZE];
         uint8_t key[KEY_BYTES];
         struct ledger_mark first; /* after the header */
         struct ledger_mark end;   /* after the last whole group */
@@ -159,7 +163,9 @@ static int header_check(struct ledger *l, struct lines *r, struct errinfo *e)
                                "the erasure ledger belongs to another installation (or another "
                                "version): it was made with another keys/pseudonym.key");
         if (!ours || !whole)
-                return ul_fail(e, UL_CORRUPT, "the erasure ledger is damaged in its first line");
+                return ul_fail(e, UL_CORRUPT,
+                               "the erasure ledger %.120s is damaged in its first line: " NO_COPY,
+                               l->path);
         l->first.bytes = r->at;
         return 0;
 }
@@ -224,9 +230,8 @@ static int check_all(struct ledger *l, uint64_t size, struct errinfo *e)
         err = l->unclean ? torn(l, size, err == UL_NOT_FOUND, &cut_short, e) : 0;
         if (err == 0 && l->unclean && !cut_short)
                 return ul_fail(e, UL_CORRUPT,
-                               "the erasure ledger is damaged after byte %llu: put back a copy of "
-                               "it, or move it away (a new one is made from the database)",
-                               (unsigned long long)l->end.bytes);
+                               "the erasure ledger %.120s is damaged after byte %llu: " NO_COPY,
+                               l->path, (unsigned long long)l->end.bytes);
         return err;
 }
 
@@ -253,7 +258,6 @@ static int lock(struct ledger *l, struct errinfo *e)
 static int open_checked(const char *dir, const uint8_t pseudonym_key[KEY_BYTES], bool write,
                         struct ledger **out, uint64_t *size, struct errinfo *e)
 {
-        char path[PATH_SIZE];
         struct stat st;
         struct ledger *l = calloc(1, sizeof *l);
         *out = l;
@@ -263,20 +267,29 @@ static int open_checked(const char *dir, const uint8_t pseudonym_key[KEY_BYTES],
         l->fd = -1;
         int err = write ? make_dirs(dir, e) : 0;
         if (err == 0)
-                err = path_format(path, e, "%s/%s", dir, LEDGER_FILE);
-        if (err == 0 && write && !file_exists(path))
-                err = header_write(l, path, e);
+                err = path_format(l->path, e, "%s/%s", dir, LEDGER_FILE);
+        if (err == 0 && write && !file_exists(l->path))
+                err = header_write(l, l->path, e);
         if (err != 0)
                 return err;
-        l->fd = open(path, (write ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW);
-        if (l->fd < 0)
-                return ul_fail_errno(e, "cannot open the erasure ledger");
+        l->fd = open(l->path, (write ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW);
+        if (l->fd < 0) {
+                char what[PATH_SIZE + 40];
+                (void)snprintf(what, sizeof what, "cannot open the erasure ledger %s", l->path);
+                return ul_fail_errno(e, what);
+        }
         if (write && (err = lock(l, e)) != 0)
                 return err;
         if (fstat(l->fd, &st) != 0)
                 return ul_fail_errno(e, "cannot look at the erasure ledger");
         *size = (uint64_t)st.st_size;
         return check_all(l, *size, e);
+}
+
+bool ledger_exists(const char *dir)
+{
+        char path[PATH_SIZE];
+        return path_format(path, NULL, "%s/%s", dir, LEDGER_FILE) == 0 && file_exists(path);
 }
 
 int ledger_open(const char *dir, const uint8_t pseudonym_key[KEY_BYTES], struct ledger **out,
@@ -361,6 +374,29 @@ int ledger_each(struct ledger *l, const struct ledger_mark *from, ledger_fn fn, 
 
 /* --- appending --- */
 
+/* Whether the open file is still the one that a next start will read: what is written into one that
+ * was moved away, or is below a mount that is gone, is found by nobody. */
+static int still_there(const struct ledger *l, struct errinfo *e)
+{
+        struct stat named, ours;
+        bool same = stat(l->path, &named) == 0 && fstat(l->fd, &ours) == 0 &&
+                    named.st_dev == ours.st_dev && named.st_ino == ours.st_ino;
+        if (!same)
+                return ul_fail(e, UL_IO,
+                               "erasures.ledger is not in its place any more: it was moved away, "
+                               "replaced, or its disk is not mounted");
+        if ((uint64_t)ours.st_size < l->end.bytes)
+                return ul_fail(e, UL_IO, "erasures.ledger was cut short by somebody else");
+        return 0;
+}
+
+/* Before something is written: the file is ours, and ends where we know. */
+static int prepare(struct ledger *l, struct errinfo *e)
+{
+        int err = still_there(l, e);
+        return err == 0 ? cut_off(l, e) : err;
+}
+
 /* The group as it stands in the file, and the place after it. */
 static int build(const struct ledger *l, const struct buf *lines, struct buf *out,
                  struct ledger_mark *end, struct errinfo *e)
@@ -392,7 +428,7 @@ int ledger_append(struct ledger *l, const struct buf *lines, struct errinfo *e)
 {
         struct buf out = {0};
         struct ledger_mark end;
-        int err = cut_off(l, e);
+        int err = prepare(l, e);
         if (err == 0)
                 err = build(l, lines, &out, &end, e);
         if (err == 0) {
@@ -415,7 +451,7 @@ int ledger_append(struct ledger *l, const struct buf *lines, struct errinfo *e)
 int ledger_probe(struct ledger *l, struct errinfo *e)
 {
         static const char zeros[4096];
-        int err = cut_off(l, e);
+        int err = prepare(l, e);
         if (err != 0)
                 return err;
         l->unclean = true;

@@ -30,6 +30,7 @@ struct ledger_mark {
 
 struct ledger;
 
+bool ledger_exists(const char *dir); /* DIR/erasures.ledger */
 /* Opens DIR/erasures.ledger, creating directory and file, checks all of it, cuts off a torn end
  * (*torn_bytes, may be NULL) and holds its lock. UL_CORRUPT: damaged; UL_CONFLICT: another
  * installation's, or in use by another process. */
@@ -51,7 +52,8 @@ int ledger_each(struct ledger *l, const struct ledger_mark *from, ledger_fn fn, 
                 struct errinfo *e);
 
 /* Appends lines of ledger_entry_write as one group, durable on return. After an error nothing of
- * the group is there, or it is taken away before the next append. */
+ * the group is there, or it is taken away before the next append. UL_IO also where the file is not
+ * in its place any more, or was cut by somebody else. */
 int ledger_append(struct ledger *l, const struct buf *lines, struct errinfo *e);
 /* Whether a line could be made durable now; leaves nothing. What a crash leaves of it is a torn
  * end. */

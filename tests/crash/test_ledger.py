@@ -321,7 +321,7 @@ def test_a_release_after_a_lift_is_later_than_the_lift_whatever_its_id(world, di
     assert not d.load("digits", [{**digits[25], "id": "once more"}])["accepted"]
     d.stop()
     (ledger / "erasures.ledger").unlink()
-    d.start()  # makes it anew from the database
+    begin_anew(d)
     d.stop()
     put_back(d, copy)
     d.start()
@@ -396,7 +396,7 @@ def test_what_was_lifted_after_an_import_stays_lifted(world, foreign, digits):
     d.stop()
     told = [line.split()[:2] for line in lines_of(ledger) if line[0] in "el"]
     shutil.rmtree(ledger)
-    d.start()
+    begin_anew(d)
     assert suppressions(d) == set()
     assert told == [line.split()[:2] for line in lines_of(ledger) if line[0] in "eli"]
     d.stop()
@@ -411,7 +411,7 @@ def test_imports_are_in_a_ledger_that_is_completed(world, foreign, digits):
     before = suppressions(d)
     d.stop()
     shutil.rmtree(ledger)
-    d.start()
+    begin_anew(d)
     assert sum(line.startswith("i ") for line in lines_of(ledger)) == 1
     d.stop()
     put_back(d, copy)
@@ -434,7 +434,7 @@ def test_an_import_after_a_lift_stands_when_both_are_replayed(world, make_daemon
         d.stop()
         if lost:
             shutil.rmtree(ledger)
-            d.start()
+            begin_anew(d)
             d.stop()
         put_back(d, copy)
         d.start()
@@ -458,6 +458,23 @@ def test_a_model_that_is_not_there_yet_finds_its_people_suppressed(world, digits
     assert d.load("later", digits[:50])["suppressed"] == 6
 
 
+def well_again(d):
+    end = time.monotonic() + 60
+    while d.get("/v2/health/ready").status_code != 200:
+        assert time.monotonic() < end, d.get("/v2/health/ready").text
+        time.sleep(0.05)
+
+
+def begin_anew(d):
+    """The way that the refusal names: a ledger is made from the database after a start without."""
+    options = list(d.options)
+    d.options[d.options.index("--ledger-dir") + 1] = "none"
+    d.start()
+    d.stop()
+    d.options = options
+    d.start()
+
+
 def test_a_ledger_that_was_lost_is_completed_from_the_database(world, digits):
     d, ledger, copy = world
     d.erase(subjects=["s1"])
@@ -469,8 +486,9 @@ def test_a_ledger_that_was_lost_is_completed_from_the_database(world, digits):
              for s in d.ok("GET", "/v1/suppressions")["items"]}
     d.stop()
     shutil.rmtree(ledger)
-    d.start()
-    assert any("ledger_incomplete" in line for line in d.log)
+    assert "erasures.ledger is not in" in refuses_to_start(d), "it could be a disk that is not mounted"
+    assert not ledger.exists()
+    begin_anew(d)
     assert len(erasures_in(ledger)) == 3
     d.stop()
     put_back(d, copy)
@@ -490,6 +508,56 @@ def test_a_ledger_that_was_cut_short_is_completed_from_the_database(world, digit
     d.start()
     assert any("ledger_incomplete" in line for line in d.log)
     assert len(erasures_in(ledger)) == 2
+
+
+def test_a_restored_backup_does_not_start_on_an_empty_place(world, digits):
+    """Not mounted, or mistyped: whoever was erased since would be back."""
+    d, ledger, copy = world
+    d.erase(subjects=["s1"])
+    d.stop()
+    put_back(d, copy)
+    elsewhere = ledger.with_name("elsewhere")
+    ledger.rename(elsewhere)
+    assert "mount its disk" in refuses_to_start(d)
+    ledger.mkdir()  # the mount point
+    assert "mount its disk" in refuses_to_start(d)
+    assert not list(ledger.iterdir())
+    ledger.rmdir()
+    elsewhere.rename(ledger)
+    d.start()
+    assert not held(d, digits[5])
+
+
+@pytest.mark.parametrize("harm", ["moved away", "replaced", "cut"])
+def test_nothing_is_accepted_that_the_ledger_in_its_place_does_not_have(world, digits, harm):
+    d, ledger, copy = world
+    d.erase(subjects=["s1"])
+    file, aside = ledger / "erasures.ledger", ledger / "aside"
+    whole = file.read_bytes()
+    if harm == "cut":
+        os.truncate(file, len(whole) // 2)
+    else:
+        file.rename(aside)
+    if harm == "replaced":
+        file.write_bytes(whole)
+    r = d.post("/v1/erasures", {"subjects": ["s2"]})
+    assert r.status_code == 503 and int(r.headers["Retry-After"]) > 0, r.text
+    ready = d.get("/v2/health/ready")
+    assert ready.status_code == 503 and "ledger_dir" in ready.text
+    assert held(d, digits[10])
+    time.sleep(2.5)  # two probes, which see it too
+    assert d.get("/v2/health/ready").status_code == 503
+    if harm == "cut":
+        file.write_bytes(whole)
+    else:
+        aside.rename(file)
+    well_again(d)
+    d.erase(subjects=["s2"])
+    d.stop()
+    assert len(erasures_in(ledger)) == 2
+    put_back(d, copy)
+    d.start()
+    assert not held(d, digits[5]) and not held(d, digits[10])
 
 
 def acknowledged_by(url, names):
@@ -607,10 +675,7 @@ def test_an_erasure_is_refused_while_the_ledgers_disk_is_full(make_daemon, digit
     assert r.status_code == 503
     assert "unlearnd_ledger_failures_total 1" in d.get("/metrics").text
     ballast.unlink()
-    end = time.monotonic() + 30
-    while d.get("/v2/health/ready").status_code != 200:  # nobody needs to ask for an erasure
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    well_again(d)  # nobody needs to ask for an erasure
     assert 'unlearnd_degraded{reason="ledger"} 0' in d.get("/metrics").text
     d.erase(subjects=["s2", *many])
     assert lines_of(small_disk)[:len(before)] == before and len(erasures_in(small_disk)) == 2
