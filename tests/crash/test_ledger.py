@@ -682,3 +682,20 @@ def test_an_erasure_is_refused_while_the_ledgers_disk_is_full(make_daemon, digit
     d.restart()
     assert not held(d, digits[10]) and len(d.ok("GET", "/v1/erasures")["items"]) == 2
     assert not any("ledger_incomplete" in line for line in d.log)
+
+
+def test_an_erasure_is_answered_only_after_the_ledger_is_synced(make_daemon, digits, tmp_path):
+    """A daemon that did not sync it would never meet the fault."""
+    ledger = tmp_path / "second-place"
+    faults = Faults(tmp_path / "faults", ledger)
+    d = make_daemon(*ledger_options(ledger), env=faults.env)
+    d.create(**DIGITS)
+    d.load("digits", digits)
+    faults.on(SYNC, errno.EIO, "erasures.ledger")
+    r = d.post("/v1/erasures", {"subjects": ["s2"]})
+    assert r.status_code == 503 and "erasure ledger" in r.json()["detail"], r.text
+    assert held(d, digits[10]) and d.ok("GET", "/v1/erasures")["items"] == []
+    faults.off()
+    wait_until(lambda: d.get("/v2/health/ready").status_code == 200)
+    d.erase(subjects=["s2"])
+    assert not held(d, digits[10]) and len(erasures_in(ledger)) == 1
