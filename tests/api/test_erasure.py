@@ -170,6 +170,14 @@ def test_an_erased_person_cannot_be_loaded_again_until_the_suppression_is_lifted
     assert "suppression.lifted" in types
 
 
+def test_an_erased_person_does_not_come_back_as_a_record_of_somebody_else(daemon, digits):
+    daemon.create(**DIGITS)
+    daemon.erase(subjects=["s1"])
+    again = {**digits[5], "id": "s1", "subject": "s1s household"}
+    assert daemon.load("digits", [again])["suppressed"] == 1
+    assert daemon.load("digits", [{**again, "id": "s2"}])["accepted"] == 1
+
+
 def test_a_suppression_outlives_the_model_that_it_was_for(daemon, digits):
     daemon.create(**DIGITS)
     daemon.load("digits", digits[:50])
