@@ -48,9 +48,10 @@ def world(make_daemon, digits, tmp_path):
     return d, tmp_path
 
 
-def restore(backup, data, *more, check=True):
+def restore(backup, data, *more, check=True, env=None):
     r = subprocess.run([str(BIN / "unlearnctl"), "restore", str(backup), "--data-dir", str(data),
-                        *map(str, more)], capture_output=True, text=True, timeout=120)
+                        *map(str, more)], capture_output=True, text=True, timeout=120,
+                       env={**os.environ, **(env or {})})
     if check:
         assert r.returncode == 0, r.stdout + r.stderr
     return r
@@ -499,6 +500,38 @@ def test_a_backup_that_does_not_fit_leaves_nothing_and_says_so(make_daemon, digi
     assert "unlearnd_backups_failed_total 1" in d.get("/metrics").text
     d.erase(subjects=["s2"])
     assert d.ok("GET", "/v1/erasures")["items"][0]["scrubbed_at"], "scrubs go on"
+
+
+# --- synced: who did not sync would never meet the fault ---
+
+def test_a_backup_whose_files_were_not_synced_is_none(make_daemon, digits, tmp_path):
+    backups = tmp_path / "backups"
+    faults = Faults(tmp_path / "faults", backups)
+    d = make_daemon(*FAST, "--backup-dir", str(backups), env=faults.env)
+    d.create(**DIGITS)
+    d.load("digits", digits[:50])
+    d.train("digits")
+    for name in ("control.mdb", ".rows", ".ckpt"):
+        faults.on(SYNC, errno.EIO, name)
+        job = d.ok("POST", "/v1/backups", {"directory": "b"}, status=202)["id"]
+        assert d.wait_job(job)["state"] == "failed", name
+        assert not (backups / "b").exists()
+    faults.off()
+    d.ctl("backup", "b")
+
+
+def test_a_restore_whose_files_were_not_synced_is_not_finished(world):
+    d, tmp = world
+    d.ctl("backup", "b", "--with-keys")
+    d.stop()
+    shutil.rmtree(d.data_dir)
+    faults = Faults(tmp / "faults", d.data_dir)
+    for name in ("control.mdb", ".rows", ".ckpt"):
+        faults.on(SYNC, errno.EIO, name)
+        r = restore(tmp / "backups" / "b", d.data_dir, check=False, env=faults.env)
+        assert r.returncode != 0 and (d.data_dir / "restoring").exists(), name
+    restore(tmp / "backups" / "b", d.data_dir)
+    d.start()
 
 
 # --- kill -9 ---
