@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Workers that misbehave: they cost retries of one job, and no prediction."""
 import errno
+import json
 import time
 
 import faults as F
@@ -105,6 +106,32 @@ def test_a_worker_that_misbehaves_costs_retries_of_one_job_and_no_prediction(wor
     w.check()
     figure("workers that misbehave", kind=how, runs=fake.runs(), predictions=predictions,
            predictions_lost=0)
+
+
+def test_the_lowest_of_two_erasures_bounds_what_a_run_may_keep(make_daemon, tmp_path):
+    """Both come between two looks of the loop, the one in the higher slice first (invariant 4)."""
+    folder = tmp_path / "worker"
+    folder.mkdir()
+    fake = FakeWorker(folder)
+    w = make_world(make_daemon, tmp_path, "--worker-path", str(fake.path), "--workers", "1")
+
+    def person_in(shard, slice):
+        path = f"/v1/models/{w.name}/records/"
+        return next(r["subject"] for r in w.held.values()
+                    if {"shard": shard, "slice": slice}.items() <= w.daemon.ok("GET", path + r["id"]).items())
+
+    fake.misbehave('"$worker" "$1"; touch "$here/trained"; exec sleep 600', 1)
+    e = w.erase(w.subject_in(slice=1)).json()  # both slices are trained again
+    shard = e["affected"][0]["shard"]
+    wait(lambda: (folder / "trained").exists(), "both checkpoints")
+    both = [json.dumps({"subjects": [person_in(shard, slice)]}) + "\n" for slice in (2, 1)]
+    r = w.daemon.request("POST", "/v1/erasures:batch", data="".join(both).encode(),
+                         headers={"Content-Type": "application/x-ndjson"})
+    assert r.status_code == 200, r.text
+    assert fake.runs() == 1, "it ran until they came"
+    for line in r.text.splitlines():
+        w.daemon.wait_erasure(json.loads(line)["id"])
+    assert all(s["identical"] for s in w.daemon.verify(w.name))
 
 
 def test_checkpoints_of_a_publication_that_did_not_commit_are_removed(working):
