@@ -224,6 +224,45 @@ def test_a_pass_closes_a_compactions_window_once(make_daemon, tmp_path):
     assert closed <= passed("scrub.recorded") + passed("compact.moved"), closed
 
 
+def test_whoever_was_moved_a_moment_ago_is_overwritten_in_both_places(make_daemon, tmp_path):
+    """A compaction's last step leaves rows in their old places; the scrub does not wait for the next."""
+    passes = tmp_path / "passes"
+    passes.mkdir()
+    daemon = make_daemon(*OPTIONS, programs=BIN / "faults",
+                         env={"UNLEARND_CRASH_PASSES": str(passes)})
+    daemon.create(**{**CONFIG, "shards": 1})
+    people = [row(n, f"p{n}") for n in range(100)]
+    daemon.load("m", people[:50])
+    daemon.train("m")
+    daemon.load("m", people[50:])
+
+    def moved():
+        return [r for r in people[50:] if where(daemon, r)["slice"] == 1]
+
+    def copies(of):
+        rows = b"".join(p.read_bytes() for p in daemon.data_dir.rglob("*.rows"))
+        return sorted(rows.count(bytes(r["features"])) for r in of)
+
+    moving = Held(passes, "compact.committed")
+    job = daemon.ok("POST", "/v1/models/m/compact", status=202)
+    while not moved():
+        moving.let_one_by()
+    window = moved()
+    assert copies(window) == [2] * len(window)
+    scrubbing = Held(passes, "scrub.rows_synced")  # nobody carries the compaction on meanwhile
+    e = daemon.erase(wait=False, subjects=[window[-1]["subject"]])
+    moving.let_go()
+    try:
+        wait("both places", lambda: copies(window) == [0] + [1] * (len(window) - 1), 20)
+        assert not scrubbed(daemon, e)
+    finally:
+        scrubbing.let_go()
+    daemon.wait_erasure(e["id"])
+    assert daemon.wait_job(job["id"])["state"] == "succeeded"
+    moving.end()
+    scrubbing.end()
+
+
 def listens(daemon):
     try:
         requests.get(daemon.url + "/v2/health/live", timeout=10)

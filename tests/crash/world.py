@@ -305,7 +305,7 @@ class Held:
                 with self.path.open("rb") as f:
                     if b"end" in f.read():
                         return
-        self.reader = threading.Thread(target=read)
+        self.reader = threading.Thread(target=read, daemon=True)  # a test that fails ends too
         self.reader.start()
 
     def end(self):
