@@ -122,6 +122,22 @@ def test_a_persons_rows_in_files_that_are_there_are_overwritten_though_another_i
     assert not any(count_in(daemon, r) for r in before + after)
 
 
+def test_who_is_not_overwritten_yet_is_not_taken_again(make_daemon, tmp_path):
+    """Though the suppression was lifted: the scrub would take the new record with the old one."""
+    daemon = make_daemon(*OPTIONS)
+    daemon.create(**CONFIG)
+    old, new = row(1, "p1"), row(2, "p1")
+    daemon.load("m", [old])
+    back = put_aside(daemon, tmp_path, where(daemon, old)["shard"])
+    e = daemon.erase(wait=False, subjects=["p1"])
+    (item,) = daemon.ok("GET", "/v1/suppressions")["items"]
+    daemon.ok("DELETE", f"/v1/suppressions/{item['pseudonym']}", status=204)
+    assert daemon.load("m", [new])["suppressed"] == 1
+    back()
+    wait("the scrub", lambda: scrubbed(daemon, e))
+    assert daemon.load("m", [new])["accepted"] == 1
+
+
 def test_the_log_names_a_missing_file_once_and_not_at_every_attempt(make_daemon, tmp_path):
     daemon = make_daemon(*OPTIONS)
     daemon.create(**CONFIG)
