@@ -22,9 +22,18 @@ static const struct {
         [HEALTH_LEDGER] = {"ledger",
                            "the erasure ledger cannot be written, so no erasure is accepted"},
         [HEALTH_WORKER] = {"worker", "the workers of a shard fail again and again"},
+        [HEALTH_DAMAGE] = {"damage", "the control database is damaged"},
 };
 
-enum { ADVICE_NOSPACE, ADVICE_MAP, ADVICE_BUSY, ADVICE_IO, ADVICE_LEDGER, ADVICE_WORKER };
+enum {
+        ADVICE_NOSPACE,
+        ADVICE_MAP,
+        ADVICE_BUSY,
+        ADVICE_IO,
+        ADVICE_LEDGER,
+        ADVICE_WORKER,
+        ADVICE_DAMAGE
+};
 static const char *const advices[] = {
         [ADVICE_NOSPACE] = "free space on the file system of the data directory",
         [ADVICE_MAP] = "free space on the file system of the data directory, or raise map_bytes",
@@ -33,6 +42,8 @@ static const char *const advices[] = {
         [ADVICE_LEDGER] =
                 "look at the disk of ledger_dir: its space, its mount and the kernel's log",
         [ADVICE_WORKER] = "look at the job's error, worker_memory_bytes and worker_seconds",
+        [ADVICE_DAMAGE] = "stop the daemon, and put the newest backup back: unlearnctl restore DIR "
+                          "--data-dir D",
 };
 
 static const char *advice(enum health_reason r, int err)
@@ -41,6 +52,8 @@ static const char *advice(enum health_reason r, int err)
                 return advices[ADVICE_WORKER];
         if (r == HEALTH_LEDGER)
                 return advices[ADVICE_LEDGER];
+        if (r == HEALTH_DAMAGE)
+                return advices[ADVICE_DAMAGE];
         if (r == HEALTH_STORE && err == UL_NOSPACE)
                 return advices[ADVICE_MAP];
         return advices[err == UL_NOSPACE ? ADVICE_NOSPACE
@@ -72,7 +85,7 @@ bool health_is_fault(int err)
 
 void health_begin(struct health *h, enum health_reason r, int err, const char *detail)
 {
-        if (!health_is_fault(err) && r != HEALTH_WORKER)
+        if (!health_is_fault(err) && r != HEALTH_WORKER && r != HEALTH_DAMAGE)
                 return;
         atomic_fetch_add(&h->count[r], 1);
         pthread_mutex_lock(&h->lock);

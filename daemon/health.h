@@ -25,6 +25,7 @@ enum health_reason {
         HEALTH_FILES,  /* job files, checkpoints, folders: ends when a file can be made durable */
         HEALTH_LEDGER, /* the erasure ledger: ends when a line of it is durable */
         HEALTH_WORKER, /* a shard's workers failed again and again: ends with one that succeeds */
+        HEALTH_DAMAGE, /* the control database is damaged: ends with a restore */
         HEALTH_REASONS
 };
 enum health_change { HEALTH_ADDS, HEALTH_ERASES };
@@ -50,8 +51,8 @@ const char *health_name(enum health_reason r); /* "store", ...: a label and a wo
 /* Whether this error of a durable write is the ground's and not the request's: UL_IO, UL_NOSPACE,
  * UL_BUSY (no descriptor is free). */
 bool health_is_fault(int err);
-/* Counts a fault; logs the first one. Nothing where !health_is_fault(err), except for
- * HEALTH_WORKER. detail: for the log, without personal data. */
+/* Counts a fault; logs the first one. Nothing where !health_is_fault(err), except for HEALTH_WORKER
+ * and HEALTH_DAMAGE. detail: for the log, without personal data. */
 void health_begin(struct health *h, enum health_reason r, int err, const char *detail);
 /* The write holds now; logs it where the fault stood. */
 void health_end(struct health *h, enum health_reason r);
@@ -61,7 +62,8 @@ uint64_t health_count(const struct health *h, enum health_reason r);
 /* 0, or UL_UNAVAILABLE with retry_after_s. What puts data on the disk is refused under every fault
  * but HEALTH_WORKER and HEALTH_LEDGER, which it does not need; an erasure only under HEALTH_STORE
  * and HEALTH_LEDGER: it needs a commit and a line, what it overwrites stands in the store until it
- * is overwritten, and it must not wait for a disk that is full. */
+ * is overwritten, and it must not wait for a disk that is full. HEALTH_DAMAGE is service_submit's
+ * to look at: an erasure outlives the restore where a ledger has it. */
 int health_accepts(struct health *h, enum health_change change, struct errinfo *e);
 /* 0, or UL_UNAVAILABLE that says what is wrong and what to do about it. HEALTH_WORKER is no reason:
  * predictions never wait for training (invariant 8). Names no file and no model: it is public. */

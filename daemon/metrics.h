@@ -51,7 +51,7 @@ void metric_witness(const char *outcome);
 /* unlearnd_http_requests_total{method,route,status} and unlearnd_http_request_seconds{route}. */
 void metric_request(const char *method, const char *route, int status, double seconds);
 
-enum { METRIC_FAULTS = 6 };
+enum { METRIC_FAULTS = 7 };
 struct metric_fault {       /* unlearnd_degraded{reason}, unlearnd_faults_total{reason} */
         const char *reason; /* static; NULL: none */
         bool stands;

@@ -186,6 +186,14 @@ static int open_log(struct service *s, const uint8_t seed[SIGN_SEED_BYTES], stru
         return err == UL_CORRUPT ? control_damaged(s, e) : err;
 }
 
+static void found_damaged(void *arg, const char *what)
+{
+        struct service *s = arg;
+        char detail[64];
+        (void)snprintf(detail, sizeof detail, "control.mdb: %.40s", what);
+        health_begin(&s->health, HEALTH_DAMAGE, UL_CORRUPT, detail);
+}
+
 static int open_store(struct service *s, struct errinfo *e)
 {
         char path[PATH_SIZE];
@@ -201,6 +209,8 @@ static int open_store(struct service *s, struct errinfo *e)
                 err = key_load(s->config.data_dir, KEY_LOG, fresh, seed, e);
         if (err == 0)
                 err = store_open(path, s->config.map_bytes, &s->store, e);
+        if (err == 0)
+                store_watch(s->store, found_damaged, s);
         if (err == 0)
                 err = key_recognise(s->store, KEY_PSEUDONYM, s->pseudonym_key, e);
         if (err != 0)
@@ -228,6 +238,9 @@ static int store_failed(void *arg, int err, struct errinfo *e)
 int service_submit(struct service *s, struct command *c, enum health_change change,
                    struct errinfo *e)
 {
+        /* The way out is a restore, which keeps what the ledger has, and nothing else. */
+        if (s->ledger == NULL && health_stands(&s->health, HEALTH_DAMAGE))
+                change = HEALTH_ADDS;
         int err = health_accepts(&s->health, change, e);
         return err != 0 ? err : writer_submit(s->writer, c, e);
 }
@@ -470,11 +483,6 @@ int service_ready(struct service *s, struct errinfo *e)
                 return ul_fail(e, UL_CLOSED, "the daemon is starting or stopping");
         if (!service_alive(s, 30000))
                 return ul_fail(e, UL_UNAVAILABLE, "the writer or the loop does not move");
-        if (store_damaged(s->store) != NULL)
-                return ul_fail(e, UL_CORRUPT,
-                               "the control database is damaged (table %s); stop, and run: "
-                               "unlearnctl restore DIR --data-dir D",
-                               store_damaged(s->store));
         return health_ready(&s->health, e);
 }
 

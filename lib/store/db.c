@@ -31,6 +31,9 @@ int db_error(int mdb_code)
         case MDB_VERSION_MISMATCH:
         case MDB_INVALID:
         case MDB_INCOMPATIBLE:
+        case MDB_BAD_DBI: /* a table is not where it was */
+        case MDB_CURSOR_FULL:
+        case MDB_PAGE_FULL:
                 return UL_CORRUPT;
         case MDB_PANIC: /* a meta page could not be written: nothing more can be, until a restart */
                 return UL_IO;
@@ -39,11 +42,20 @@ int db_error(int mdb_code)
         }
 }
 
+/* Where a table's root cannot be read, LMDB keeps that to itself and refuses the transaction. (One
+ * that writes is refused for want of memory, too.) */
+static int root_damaged(const struct txn *t, int mdb_code)
+{
+        return mdb_code == MDB_BAD_TXN && !t->write ? MDB_CORRUPTED : mdb_code;
+}
+
 int db_fail(struct txn *t, int mdb_code)
 {
         if (t->err == 0) {
-                t->cause = db_cause(t->store, mdb_code);
+                t->cause = db_cause(t->store, root_damaged(t, mdb_code));
                 t->err = db_error(t->cause);
+                if (t->err == UL_CORRUPT)
+                        (void)db_pages_damaged(t->store);
         }
         return t->err;
 }

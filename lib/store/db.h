@@ -87,6 +87,8 @@ void shown_take_back(struct txn *t);
 
 /* A value failed its tag: the sticky error, and what store_damaged says. */
 int db_damaged(struct txn *t, enum table table);
+/* The same of pages, or of a value that says what cannot be: UL_CORRUPT. */
+int db_pages_damaged(struct store *s);
 const char *db_table_name(enum table table);
 /* What a value's last bytes must hold. */
 uint64_t db_tag(enum table table, const void *key, size_t key_len, const void *value,

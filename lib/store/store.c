@@ -41,6 +41,9 @@ struct store {
         /* set once by store_bind_writer; then read by any thread */
         pthread_t writer;
         _Atomic bool bound;
+        /* set once by store_watch, before other threads */
+        store_damage_fn on_damage;
+        void *on_damage_arg;
         /* any thread */
         _Atomic(const char *) damaged; /* see store_damaged */
 };
@@ -88,11 +91,25 @@ const char *db_table_name(enum table table)
         return table_name[table];
 }
 
+/* Said once: what was served from it since is as it was read. */
+static void note_damage(struct store *s, const char *what)
+{
+        const char *none = NULL;
+        if (atomic_compare_exchange_strong(&s->damaged, &none, what) && s->on_damage != NULL)
+                s->on_damage(s->on_damage_arg, what);
+}
+
 int db_damaged(struct txn *t, enum table table)
 {
         t->damaged = table_name[table];
-        atomic_store(&t->store->damaged, table_name[table]);
+        note_damage(t->store, t->damaged);
         return txn_fail(t, UL_CORRUPT);
+}
+
+int db_pages_damaged(struct store *s)
+{
+        note_damage(s, "pages");
+        return UL_CORRUPT;
 }
 
 unsigned db_handle(const struct txn *t, enum table table)
@@ -459,6 +476,12 @@ const char *store_damaged(const struct store *s)
         return atomic_load(&s->damaged);
 }
 
+void store_watch(struct store *s, store_damage_fn fn, void *arg)
+{
+        s->on_damage = fn;
+        s->on_damage_arg = arg;
+}
+
 void store_bind_writer(struct store *s)
 {
         assert(!atomic_load(&s->bound));
@@ -524,7 +547,7 @@ int txn_fail(struct txn *t, int code)
 {
         assert(code != 0);
         if (t->err == 0)
-                t->err = code;
+                t->err = code == UL_CORRUPT ? db_pages_damaged(t->store) : code;
         return t->err;
 }
 
@@ -552,6 +575,8 @@ int txn_commit(struct txn **pt, struct errinfo *e)
         if (t->changed && t->parent != NULL)
                 t->parent->changed = true;
         int rc = db_cause(t->store, mdb_txn_commit(t->mdb)); /* frees it, failed or not */
+        if (db_error(rc) == UL_CORRUPT)
+                (void)db_pages_damaged(t->store);
         leave(pt);
         return rc == 0 ? 0 : fail_mdb(e, rc, "cannot commit");
 }

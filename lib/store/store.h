@@ -44,8 +44,12 @@ struct store_found {
  * is finished, durably: nothing that was acknowledged goes back. Some 100 MB a second at the least;
  * nobody may write meanwhile. */
 int store_check(const char *file, struct store_found *found, struct errinfo *e);
-/* The table in which a value failed its checksum since the store was opened; NULL: none. */
+/* What was found damaged since the store was opened: the table in which a value failed its
+ * checksum, or "pages"; NULL: nothing. */
 const char *store_damaged(const struct store *s);
+/* Called once, by the thread that finds it; set before other threads use the store. */
+typedef void (*store_damage_fn)(void *arg, const char *what);
+void store_watch(struct store *s, store_damage_fn fn, void *arg);
 /* Bytes of map used and its size, for metrics. */
 void store_usage(struct store *s, uint64_t *used_bytes, uint64_t *map_bytes);
 /* Whether LMDB refuses to go on: a meta page could not be written, so that only the next

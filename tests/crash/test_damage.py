@@ -433,6 +433,30 @@ def test_a_verification_of_a_shard_whose_rows_are_gone_ends(running, digits):
     assert ended["error"].startswith(f"damaged rows: shard {at['shard']} "), ended
 
 
+def says_that_the_database_is_damaged(d):
+    """Nothing is accepted any more that the restore, which is the way out, would lose."""
+    r = d.get("/v2/health/ready")
+    assert r.status_code == 503 and "unlearnctl restore" in r.text, r.text
+    assert "\nunlearnd_control_database_damaged 1\n" in d.get("/metrics").text
+    assert sum("reason=damage" in line for line in d.log) == 1, d.log
+    for path, body in (("/v1/erasures", {"subjects": ["nobody"]}),
+                       ("/v1/models/digits/train", None)):
+        r = d.post(path, body)
+        assert r.status_code == 503 and int(r.headers["Retry-After"]) > 0, r.text
+        assert "unlearnctl restore" in r.json()["detail"]
+
+
+def test_damaged_pages_of_the_open_database_are_told(running):
+    control = running.data_dir / "control.mdb"
+    with control.open("r+b") as f:  # all but the meta pages: the tables are nowhere to be found
+        f.seek(2 * 4096)
+        f.write(bytes(control.stat().st_size - 2 * 4096))
+    told = [running.get(path).status_code for path in ("/v1/models/digits", "/v1/erasures", "/v1/audit")]
+    assert 200 not in told, told
+    says_that_the_database_is_damaged(running)
+    assert running.truth.predict(running) == running.truth.predictions
+
+
 def test_a_damaged_value_of_the_open_database_is_an_error_and_never_read(running):
     control = running.data_dir / "control.mdb"
     data = control.read_bytes()
@@ -443,9 +467,7 @@ def test_a_damaged_value_of_the_open_database_is_an_error_and_never_read(running
     assert running.get("/v2/health/ready").status_code == 200
     r = running.get("/v1/erasures?limit=1000")
     assert r.status_code == 500 and "T-s0" not in r.text, r.text
-    r = running.get("/v2/health/ready")
-    assert r.status_code == 500 and "unlearnctl restore" in r.text, r.text
-    assert "\nunlearnd_control_database_damaged 1\n" in running.get("/metrics").text
+    says_that_the_database_is_damaged(running)
     assert running.truth.predict(running) == running.truth.predictions
     running.kill()
     again = Trial(running.data_dir, *OPTIONS)

@@ -4,6 +4,7 @@ that copy is put back, before anybody is served. The copies here are plain ones 
 test_backup.py takes them while it serves."""
 import contextlib
 import errno
+import json
 import os
 import random
 import shutil
@@ -558,6 +559,31 @@ def test_nothing_is_accepted_that_the_ledger_in_its_place_does_not_have(world, d
     put_back(d, copy)
     d.start()
     assert not held(d, digits[5]) and not held(d, digits[10])
+
+
+def test_a_damaged_database_takes_what_the_ledger_keeps_and_nothing_else(world, digits):
+    """The way out is a restore: an erasure outlives it, an upload would not."""
+    d, ledger, copy = world
+    d.erase(subjects=["nobody"], reference="T-find-me")
+    control = d.data_dir / "control.mdb"
+    data = control.read_bytes()
+    with control.open("r+b") as f:
+        at = data.find(b"T-find-me")
+        while at >= 0:
+            f.seek(at + 3)
+            f.write(b"F")
+            at = data.find(b"T-find-me", at + 1)
+    assert d.get("/v1/erasures").status_code == 500
+    assert d.get("/v2/health/ready").status_code == 503
+    r = d.post("/v1/models/digits/records", data=json.dumps({**digits[0], "id": "new"}),
+               headers={"Content-Type": "application/x-ndjson"})
+    assert r.status_code == 503 and "unlearnctl restore" in r.json()["detail"], r.text
+    assert d.post("/v1/erasures", {"subjects": ["s2"]}).status_code == 202
+    assert len(erasures_in(ledger)) == 2
+    d.kill()
+    put_back(d, copy)
+    d.start()
+    assert not held(d, digits[10])
 
 
 def acknowledged_by(url, names):
