@@ -301,6 +301,7 @@ static int check_stage(struct run *r, const struct run_stage *st)
         if (memcmp(c.config_hash, r->model->config_hash, SHA256_BYTES) != 0 ||
             c.shard != r->shard || c.slice != st->slice || c.records != st->records ||
             memcmp(data, st->data_hash, SHA256_BYTES) != 0 ||
+            memcmp(c.retained, st->retained, SHA256_BYTES) != 0 ||
             (r->kernel[0] != '\0' && strcmp(r->kernel, c.kernel) != 0)) {
                 err = ul_fail(&r->e, UL_CORRUPT,
                               "the worker wrote another checkpoint than it reported");

@@ -515,6 +515,7 @@ def test_an_atomic_upload_that_the_daemon_died_in_leaves_nothing(daemon, people)
     daemon.start()
     wait_for(lambda: rows_bytes(daemon) == 0)
     nothing_left(daemon.data_dir, many(people))
+    assert daemon.load("digits", people[:10])["accepted"] == 10, "it was called off"
 
 
 def test_rows_that_were_refused_never_reach_a_file(daemon, people):

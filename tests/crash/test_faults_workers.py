@@ -11,6 +11,16 @@ from faults_world import make_world, wait, world
 from figures import figure
 
 GOOD = 'exec "$worker" "$1"'
+def rewrites(how):
+    """Changes the headers of its checkpoints, and says their hashes as they are then."""
+    return rf'''"$worker" "$1" > "$here/said"
+        for f in "$scratch"/slice-*.ckpt; do
+            LC_ALL=C sed -i '{how}' "$f"
+            slice=${{f##*-00}}; hash=$(sha256sum < "$f" | cut -c-64)
+            sed -i "s/^\(stage ${{slice%.ckpt}}\) [0-9a-f]*/\1 $hash/" "$here/said"
+        done; cat "$here/said"; exit 0'''
+
+
 WORKERS = {
     "hangs": "exec sleep 600",
     "exits with 3": "exit 3",
@@ -31,12 +41,11 @@ WORKERS = {
         'for f in "$scratch"/*.new; do mv "$f" "${f%.new}"; done; '
         'last=$(grep "^stage 2 " "$here/said" | cut -d" " -f3-); '
         'sed "s/^\\(stage [0-9]*\\) .*/\\1 $last/" "$here/said"; exit 0',
-    "writes the checkpoints of another shard": r'''"$worker" "$1" > "$here/said"
-        for f in "$scratch"/slice-*.ckpt; do
-            LC_ALL=C sed -i 's/"shard":"0"/"shard":"1"/;t;s/"shard":"1"/"shard":"0"/' "$f"
-            slice=${f##*-00}; hash=$(sha256sum < "$f" | cut -c-64)
-            sed -i "s/^\(stage ${slice%.ckpt}\) [0-9a-f]*/\1 $hash/" "$here/said"
-        done; cat "$here/said"; exit 0''',
+    "writes the checkpoints of another shard":
+        rewrites('s/"shard":"0"/"shard":"1"/;t;s/"shard":"1"/"shard":"0"/'),
+    "trains with another kernel": rewrites('s/"kernel":"./"kernel":"_/'),
+    "says that others were retained": r'''"$worker" "$1" |
+        sed -E 's/^(stage [0-9]+ [0-9a-f]+ [0-9a-f]+ )[0-9a-f]{8}/\100000000/'; exit 0''',
     "says that it was more records": r'''"$worker" "$1" | sed 's/^\(stage .* \)/\19/'; exit 0''',
 }
 

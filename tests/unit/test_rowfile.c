@@ -287,6 +287,21 @@ static void erasing_zeroes_one_row_and_nothing_else(void **state)
         assert_file(x->path, want, sizeof want);
 }
 
+static void erasing_leaves_no_byte_of_a_row_whatever_stood_there(void **state)
+{
+        struct fixture *x = *state;
+        uint8_t full[sizeof golden_u8], want[sizeof golden_u8];
+        memcpy(full, golden_u8, sizeof full);
+        memcpy(want, golden_u8, sizeof want);
+        memset(full + 64, 0xab, 28); /* damaged, and without a zero */
+        memset(want + 64, 0, 28);
+        put_file(x->path, full, sizeof full);
+        struct rowfile *f = open_u8(x, false);
+        assert_int_equal(rowfile_erase(f, 0, &x->e), 0);
+        rowfile_close(&f);
+        assert_file(x->path, want, sizeof want);
+}
+
 static void rows_past_the_end_can_neither_be_read_nor_erased(void **state)
 {
         struct fixture *x = *state;
@@ -510,6 +525,7 @@ int main(void)
                 T(a_file_of_another_shape_shard_or_slice_is_refused),
                 T(symbolic_links_and_directories_are_not_followed),
                 T(erasing_zeroes_one_row_and_nothing_else),
+                T(erasing_leaves_no_byte_of_a_row_whatever_stood_there),
                 T(rows_past_the_end_can_neither_be_read_nor_erased),
                 T(what_is_there_of_a_torn_row_is_erased),
                 T(a_damaged_header_keeps_no_row_from_being_erased),
