@@ -94,6 +94,11 @@ static int job_replay(struct job_command *jc, struct txn *t)
                                &jc->view);
         buf_free(&result, false);
         jc->replayed = true;
+        if (err == UL_NOT_FOUND)
+                return ul_fail(&jc->cmd.e, err,
+                               "this Idempotency-Key began job %.26s, which was one of the oldest "
+                               "and is not kept any more",
+                               kept.resource);
         return err == 0 ? UL_EXISTS : err;
 }
 

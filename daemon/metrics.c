@@ -136,7 +136,8 @@ static uint64_t get(const _Atomic uint64_t *at)
 
 void metric_add(enum metric_counter c, uint64_t n)
 {
-        add(&counters[c], n);
+        if (!metric_keep_add(c, n))
+                add(&counters[c], n);
 }
 
 static void observe(struct histogram *h, const struct bounds *b, double seconds)
@@ -153,7 +154,8 @@ static void observe(struct histogram *h, const struct bounds *b, double seconds)
 
 void metric_observe(enum metric_histogram h, double seconds)
 {
-        observe(&histograms[h], histogram_names[h].bounds, seconds);
+        if (!metric_keep_observe(h, seconds))
+                observe(&histograms[h], histogram_names[h].bounds, seconds);
 }
 
 void metric_delivery(const char *outcome)

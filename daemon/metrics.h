@@ -43,6 +43,19 @@ enum metric_histogram {
 };
 void metric_add(enum metric_counter c, uint64_t n);
 void metric_observe(enum metric_histogram h, double seconds);
+/* metrics_held.c: counts of changes that may not come true, kept by whoever makes these. */
+struct metric_held {
+        struct metric_count *counts; /* [count], owned */
+        uint32_t count, cap;
+};
+/* What this thread counts goes there from now on; NULL: it counts at once. */
+void metric_hold(struct metric_held *h);
+void metric_held_drop(struct metric_held *h, uint32_t count); /* but the first did not happen */
+void metric_held_end(struct metric_held *h, bool came_true);  /* counts them, or not; frees */
+/* metrics.c asks: whether it was kept. */
+bool metric_keep_add(enum metric_counter c, uint64_t n);
+bool metric_keep_observe(enum metric_histogram h, double seconds);
+
 /* unlearnd_delivery_attempts_total{outcome}: "delivered", "status" (an answer that is not 2xx), or
  * a http_outcome_name(). */
 void metric_delivery(const char *outcome);

@@ -26,6 +26,8 @@ struct writer {
         const struct audit_log *log;
         struct writer_hooks hooks;
         pthread_t thread;
+        /* writer thread */
+        struct metric_held held; /* of the present group */
         /* shared, under mutex */
         pthread_mutex_t mutex;
         pthread_cond_t arrived;
@@ -88,7 +90,9 @@ static int run_in_child(struct writer *w, struct command *c, struct txn *parent)
         int err = store_nested(parent, &child, &c->e);
         if (err != 0)
                 return err;
+        metric_hold(&w->held);
         err = c->run(c, child);
+        metric_hold(NULL);
         if (err == 0)
                 return finish_child(c, &child);
         bool store = txn_error(child) == err; /* not the command's own refusal */
@@ -148,8 +152,11 @@ static struct command *run_group(struct writer *w, struct command *first, uint32
                         tail = c;
                 }
                 ++*count;
+                uint32_t counted = w->held.count;
                 c->err = err != 0 ? 0 : run_in_child(w, c, t);
                 ok += c->err == 0;
+                if (c->err != 0)
+                        metric_held_drop(&w->held, counted);
                 if (*count >= GROUP_MAX || mono_us() - began > GROUP_US)
                         break;
         }
@@ -160,6 +167,7 @@ static struct command *run_group(struct writer *w, struct command *first, uint32
         } else if (t != NULL) {
                 txn_abort(&t);
         }
+        metric_held_end(&w->held, err == 0);
         if (err != 0)
                 fail_group(w, first, err, &e);
         return first;

@@ -134,7 +134,14 @@ def test_a_write_of_rows_that_is_cut_short_is_continued(world):
 
 def test_while_the_store_fails_nothing_is_changed_and_reads_go_on(world):
     subject, before = record(3)["subject"], world.predict()
+    counts = ("erasures_completed_total", "audit_entries_total", "erasure_completed_seconds_count")
+
+    def counted():
+        return [world.metric(f"unlearnd_{name}") for name in counts]
+
+    at_first = counted()
     world.faults.on(F.SYNC, errno.EIO, "control.mdb")
+    assert world.erase("nobody").status_code == 503  # else completed by the same commit
     assert world.erase(subject).status_code == 503
     for method, path, body in [
             ("POST", "/v1/models", {**MODEL, "name": "other"}),
@@ -152,6 +159,9 @@ def test_while_the_store_fails_nothing_is_changed_and_reads_go_on(world):
     world.faults.off()
     world.recovered()
     world.told_once("degraded")
+    assert counted() == at_first, "what did not commit is not counted"
+    assert world.erase("nobody").json()["state"] == "completed"
+    assert [a - b for a, b in zip(counted(), at_first)][::2] == [1, 1]
     assert world.erase(subject).status_code == 202
     world.check_after_restart()
 

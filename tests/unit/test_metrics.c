@@ -371,9 +371,38 @@ static void past_its_places_a_table_counts_as_other(void **state)
         free(text);
 }
 
+static void what_may_not_come_true_is_counted_when_it_does(void **state)
+{
+        (void)state;
+        static const char counter[] = "unlearnd_erasures_completed_total";
+        static const char histogram[] = "unlearnd_erasure_completed_seconds_count";
+        struct metric_held held = {0};
+        const double completed = now(counter), observed = now(histogram);
+        metric_hold(&held);
+        metric_add(METRIC_ERASURES_COMPLETED, 2);
+        const uint32_t first = held.count;
+        for (int i = 0; i < 100; i++)
+                metric_add(METRIC_ERASURES_COMPLETED, 10); /* of a neighbour that fails */
+        metric_held_drop(&held, first);
+        metric_observe(METRIC_TIME_TO_COMPLETED, 0.5);
+        metric_hold(NULL);
+        assert_true(now(counter) == completed && now(histogram) == observed);
+        metric_held_end(&held, true);
+        assert_true(now(counter) == completed + 2 && now(histogram) == observed + 1);
+
+        metric_hold(&held);
+        metric_add(METRIC_ERASURES_COMPLETED, 5);
+        metric_hold(NULL);
+        metric_held_end(&held, false);
+        assert_null(held.counts);
+        metric_add(METRIC_ERASURES_COMPLETED, 1); /* at once again */
+        assert_true(now(counter) == completed + 3);
+}
+
 int main(int argc, char **argv)
 {
         const struct CMUnitTest tests[] = {
+                cmocka_unit_test(what_may_not_come_true_is_counted_when_it_does),
                 cmocka_unit_test(what_is_rendered_is_valid_prometheus_text),
                 cmocka_unit_test(gauges_are_those_handed_over),
                 cmocka_unit_test(a_witness_has_its_gauges_and_an_outcome_its_counter),
