@@ -44,6 +44,15 @@ DOUBTFUL = {
     "a length of 1,000 digits": ([b"Content-Length: " + b"9" * 1000], INFER),
     "a space after the name": ([b"Content-Length : %d" % len(INFER)], INFER),
     "a name that is folded": ([b" Content-Length: 3"], INFER),
+    "a folded length": ([b"Content-Length:\r\n %d" % len(INFER)], INFER),
+    "a length folded between its digits": ([b"content-length: 1\r\n\t0"], INFER),
+    "a length folded into a space": ([LENGTH + b"\r\n "], INFER),
+    "a length folded twice": ([b"Content-Length:\r\n \r\n  %d" % len(INFER)], INFER),
+    "a folded coding": ([b"Transfer-Encoding:\r\n chunked", b"Content-Length: 5"], chunk(b"")),
+    "a coding folded in two": ([b"transfer-encoding: chun\r\n ked"], ONE_CHUNK),
+    "a folded host": ([LENGTH, b"Host:\r\n evil"], INFER),
+    "a folded header of another name": ([LENGTH, b"X-Note: a\r\n b"], INFER),
+    "another header, folded before the length": ([b"X-Note: a\r\n\tb", LENGTH], INFER),
     "an unknown coding": ([b"Transfer-Encoding: gzip"], INFER),
     "two codings": ([b"Transfer-Encoding: gzip, chunked"], ONE_CHUNK),
     "a coding that only looks like chunked": ([b"Transfer-Encoding: xchunked"], ONE_CHUNK),
@@ -63,6 +72,22 @@ def test_a_request_whose_end_is_in_doubt_is_refused_and_hides_no_other(victim, c
         assert answer.headers["connection"] == "close"
         c.closed()
         assert b"200 OK" not in c.got and b'"live"' not in c.got
+
+
+def test_a_folded_length_is_refused_wherever_the_librarys_buffer_ends(victim):
+    """At some paddings the name grows in place, and where it stands says nothing."""
+    for padding in range(16 * 1024 - 200, 16 * 1024):
+        with Client(victim) as c:
+            c.send(request(b"GET", b"/v2/health/live", b"X-Pad: " + b"a" * padding, b"Content-Length:   \r\n 8"))
+            assert c.answer().status == 400
+
+
+def test_headers_of_any_blanks_are_not_taken_for_folded_ones(victim):
+    headers = [b"X-None:", b"X-Empty:   ", b"X-One:a", b"X-Many:  \t a: b", b"Cookie: a=b; c=d", b"Host-Of: x"]
+    with Client(victim) as c:
+        for padding in (1, 15 * 1024, 30 * 1024):
+            c.send(request(b"GET", b"/v2/health/live", b"X-Pad: " + b"a" * padding, *headers))
+            assert c.answer().json == {"live": True}
 
 
 CHUNKS = {
