@@ -32,7 +32,8 @@
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 enum { FILES_BESIDE_CONNECTIONS = 512 }; /* the store, row files, workers' pipes */
 
-/* LeakSanitizer stops the process with ptrace, which an undumpable one refuses. */
+/* LeakSanitizer stops the process with ptrace, which an undumpable one refuses, and looks for leaks
+ * in an exit handler. */
 #if defined(__SANITIZE_ADDRESS__)
 #define TRACED 1
 #elif defined(__has_feature)
@@ -353,14 +354,13 @@ static int run(const struct config *c, int fd, struct errinfo *e)
         return err;
 }
 
-int main(int argc, char **argv)
+/* The options, then the daemon's life; its exit status. */
+static int act(char **argv)
 {
         struct config c;
         struct command_line command;
         struct notify_socket socket = {.fd = -1};
         struct errinfo e = {0};
-        if (argc < 1)
-                return EXIT_USAGE;
         config_defaults(&c);
         if (parse(argv, &c, &command, &e) != 0)
                 return fail(EXIT_USAGE, &e);
@@ -382,4 +382,16 @@ int main(int argc, char **argv)
         log_set_level(log_level_parse(c.log_level, NULL));
         raise_file_limit(c.connections_max);
         return run(&c, socket.fd, &e) != 0 ? fail(EXIT_FAILED, &e) : EXIT_DONE;
+}
+
+/* No library's exit handler is of use here, and OpenBLAS's joins threads that wait for ever where
+ * memory was too short when they began. */
+int main(int argc, char **argv)
+{
+        int status = argc < 1 ? EXIT_USAGE : act(argv);
+        if (fflush(NULL) != 0 && status == EXIT_DONE)
+                status = EXIT_FAILED;
+        if (!TRACED)
+                _exit(status);
+        return status;
 }
