@@ -85,31 +85,6 @@ static int open_rows(struct step *st, uint32_t slice, bool create, struct rowfil
 
 /* --- the index --- */
 
-/* One row less of the subject's in `from`, one more in `to`. Where its counts are not exact a walk
- * decides, and the entry stays. */
-static void subject_moved(struct subject_row *row, uint32_t from, uint32_t to)
-{
-        uint32_t kept = 0;
-        bool counted = false;
-        if (row->overflow)
-                return;
-        for (uint32_t i = 0; i < row->slice_count; i++) {
-                struct subject_slice s = row->slices[i];
-                s.records -= s.slice == from && s.records > 0;
-                s.records += s.slice == to;
-                counted |= s.slice == to;
-                if (s.records > 0)
-                        row->slices[kept++] = s;
-        }
-        row->slice_count = kept;
-        if (counted)
-                return;
-        if (kept == sizeof row->slices / sizeof row->slices[0])
-                row->overflow = 1;
-        else
-                row->slices[row->slice_count++] = (struct subject_slice){.slice = to, .records = 1};
-}
-
 static int target_of(struct step *st, uint32_t target, struct target **out)
 {
         struct target *x = *out = &st->targets[target];
@@ -148,7 +123,8 @@ static int take_row(struct step *st, uint32_t at, const uint8_t *row)
                 return err;
         if (x->row.rows + x->count == UINT32_MAX)
                 return ul_fail(st->e, UL_TOO_LARGE, "a slice holds at most 2^32 - 1 rows");
-        subject_moved(&subject, record.slice, target_slice(st, target));
+        subject_less(&subject, record.slice);
+        subject_more(&subject, target_slice(st, target));
         record.slice = target_slice(st, target);
         record.row = x->row.rows + x->count++;
         st->c->records += target != 0;

@@ -105,14 +105,8 @@ struct hit *hit_of(struct hits *h, struct model *m, uint32_t shard)
         return hit;
 }
 
-static int count_in(struct counts *c, uint32_t slice, uint32_t records)
+static int count_slice(struct counts *c, uint32_t slice, uint32_t records)
 {
-        for (uint32_t i = 0; i < c->count; i++) {
-                if (c->slice[i].slice == slice) {
-                        c->slice[i].records += records;
-                        return 0;
-                }
-        }
         if (c->count == c->cap) {
                 uint32_t cap = c->cap == 0 ? 8 : c->cap * 2;
                 struct subject_slice *grown = realloc(c->slice, cap * sizeof *grown);
@@ -125,6 +119,17 @@ static int count_in(struct counts *c, uint32_t slice, uint32_t records)
         return 0;
 }
 
+static int count_in(struct counts *c, uint32_t slice)
+{
+        for (uint32_t i = 0; i < c->count; i++) {
+                if (c->slice[i].slice == slice) {
+                        c->slice[i].records++;
+                        return 0;
+                }
+        }
+        return count_slice(c, slice, 1);
+}
+
 static int count_record(void *arg, const uint8_t record[PSEUDONYM_BYTES],
                         const struct record_row *row)
 {
@@ -135,12 +140,13 @@ static int count_record(void *arg, const uint8_t record[PSEUDONYM_BYTES],
         if (err == 0 && staged)
                 c->staged_upload = row->upload;
         else if (err == 0)
-                err = count_in(c, row->slice, 1);
+                err = count_in(c, row->slice);
         c->err = err;
         return err;
 }
 
-/* Live records of a subject by slice: from its entry where that is exact, else by a walk. */
+/* Live records of a subject by slice: from its entry, or by a walk where that counts staged ones
+ * too. */
 static int count_subject(struct counts *c, struct txn *t, uint32_t model,
                          const uint8_t subject[PSEUDONYM_BYTES], const struct subject_row *row)
 {
@@ -151,13 +157,12 @@ static int count_subject(struct counts *c, struct txn *t, uint32_t model,
                 err = upload_staged(t, model, &active);
         if (err != 0)
                 return err;
-        if (row->overflow || (row->staged != 0 && row->staged == active)) {
+        if (row->staged != 0 && row->staged == active) {
                 err = t_record_each_of_subject(t, model, subject, NULL, count_record, c);
                 return c->err != 0 ? c->err : err;
         }
         for (uint32_t i = 0; i < row->slice_count && err == 0; i++)
-                if (row->slices[i].records > 0) /* an emptied one must not be rolled back past */
-                        err = count_in(c, row->slices[i].slice, row->slices[i].records);
+                err = count_slice(c, row->slices[i].slice, row->slices[i].records);
         return err;
 }
 
@@ -241,21 +246,6 @@ static int subject_hit(struct hits *h, struct txn *t, struct model *m,
         return err;
 }
 
-/* Takes one record out of its subject's entry. */
-static int subject_less(struct txn *t, uint32_t model, const uint8_t subject[PSEUDONYM_BYTES],
-                        struct subject_row *row, uint32_t slice)
-{
-        uint32_t left = 0;
-        if (row->overflow)
-                return 0; /* counts are not exact: a walk decides, and the entry stays */
-        for (uint32_t i = 0; i < row->slice_count; i++) {
-                if (row->slices[i].slice == slice && row->slices[i].records > 0)
-                        row->slices[i].records--;
-                left += row->slices[i].records;
-        }
-        return left == 0 ? t_subject_del(t, model, subject) : t_subject_put(t, model, subject, row);
-}
-
 static bool subject_named(const struct erase_request *r, const uint8_t subject[PSEUDONYM_BYTES],
                           uint32_t count)
 {
@@ -312,7 +302,7 @@ static int record_hit(struct hits *h, struct txn *t, struct model *m, const stru
                 return err;
         hit->scrubs++;
         (void)tombstone_slice(t, m->id, row.shard, row.slice, 1);
-        (void)subject_less(t, m->id, row.subject, &subject, row.slice);
+        (void)t_subject_less(t, m->id, row.subject, &subject, row.slice);
         (void)t_record_del(t, m->id, record);
         err = overlap_note(h, t, row.subject, id);
         return err != 0 ? err

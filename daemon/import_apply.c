@@ -55,14 +55,13 @@ static int subject_held(struct applying *a, const struct model *m,
         if (row.staged != 0)
                 err = upload_staged(a->t, m->id, &active);
         bool staged = err == 0 && active != 0 && active == row.staged;
-        if (err == 0 && (row.overflow || staged)) { /* the counts are not of live rows alone */
+        if (err == 0 && staged) { /* the counts are not of live rows alone */
                 struct look l = {.t = a->t};
                 (void)t_record_each_of_subject(a->t, m->id, subject, NULL, see_record, &l);
                 err = l.err != 0 ? l.err : txn_error(a->t);
                 *held = *held || l.held;
         } else {
-                for (uint32_t i = 0; i < row.slice_count; i++)
-                        *held = *held || row.slices[i].records > 0;
+                *held = *held || row.slice_count > 0;
         }
         return err == 0 && staged ? call_off(a, active) : err;
 }

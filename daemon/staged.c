@@ -179,17 +179,9 @@ static int abort_record(struct txn *t, uint32_t model, const uint8_t record[PSEU
                         const struct record_row *row)
 {
         struct subject_row subject;
-        uint32_t left = 0;
         int err = t_subject_get(t, model, row->subject, &subject);
-        if (err == 0 && !subject.overflow) {
-                for (uint32_t i = 0; i < subject.slice_count; i++) {
-                        if (subject.slices[i].slice == row->slice && subject.slices[i].records > 0)
-                                subject.slices[i].records--;
-                        left += subject.slices[i].records;
-                }
-                err = left == 0 ? t_subject_del(t, model, row->subject)
-                                : t_subject_put(t, model, row->subject, &subject);
-        }
+        if (err == 0)
+                err = t_subject_less(t, model, row->subject, &subject, row->slice);
         if (err == 0 || err == UL_NOT_FOUND)
                 err = t_record_del(t, model, record);
         return err;

@@ -121,22 +121,6 @@ static int suppressed(struct placing *p, const struct upload_item *it)
         return err == 0 ? 1 : err == UL_NOT_FOUND ? 0 : err;
 }
 
-static void subject_more(struct subject_row *row, uint32_t slice)
-{
-        enum { WIDTH = sizeof row->slices / sizeof row->slices[0] };
-        for (uint32_t i = 0; i < row->slice_count; i++) {
-                if (row->slices[i].slice == slice) {
-                        row->slices[i].records++;
-                        return;
-                }
-        }
-        if (row->slice_count == WIDTH) {
-                row->overflow = 1;
-                return;
-        }
-        row->slices[row->slice_count++] = (struct subject_slice){.slice = slice, .records = 1};
-}
-
 static int refuse(struct placing *p, const struct upload_item *it, const char *field,
                   const char *detail)
 {
@@ -150,7 +134,7 @@ static int refuse(struct placing *p, const struct upload_item *it, const char *f
 static int place_subject(struct placing *p, const struct upload_item *it, uint32_t *shard,
                          uint32_t *slice, bool *ok)
 {
-        struct subject_row row = {0};
+        struct subject_row row;
         const struct model_config *c = p->b->model->config;
         uint32_t likelihood = it->likelihood;
         *ok = false;
@@ -164,10 +148,8 @@ static int place_subject(struct placing *p, const struct upload_item *it, uint32
         if (err == 0 && likelihood != LIKELIHOOD_UNSET && likelihood != row.likelihood)
                 return refuse(p, it, "/erasure_likelihood",
                               "another likelihood is held for this subject");
-        if (err == UL_NOT_FOUND) {
-                row = (struct subject_row){0};
+        if (err == UL_NOT_FOUND)
                 row.likelihood = likelihood == LIKELIHOOD_UNSET ? LIKELIHOOD_NORMAL : likelihood;
-        }
         struct placement at =
                 placement_of(p->b->model->key, it->subject, row.likelihood, c->shards, c->slices);
         row.shard = *shard = at.shard;

@@ -62,7 +62,7 @@ enum table {
 };
 
 enum { DB_KEY_MAX = 511 }; /* LMDB's own */
-enum { DB_TAG_BYTES = 8, DB_SCHEMA_VERSION = 4 };
+enum { DB_TAG_BYTES = 8, DB_SCHEMA_VERSION = 5 };
 /* Keys of TABLE_META. */
 #define DB_SCHEMA "schema"
 #define DB_COMMIT "commit"

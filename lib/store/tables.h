@@ -56,27 +56,30 @@ int t_record_each_of_subject(struct txn *t, uint32_t model, const uint8_t subjec
 int t_record_each(struct txn *t, uint32_t model, const uint8_t *after, t_record_fn fn, void *arg);
 
 /* --- subjects: (model, subject pseudonym) -> hint, counts, and whether it was erased --- */
-enum { SUBJECT_SLICES_MAX = 4096 };
 struct subject_slice {
         uint32_t slice;
-        uint32_t records;
+        uint32_t records; /* never 0 */
 };
+/* 32 KiB: one of them on a stack, not several, and only what is in use is read or written. */
 struct subject_row {
         uint32_t shard;
         uint32_t likelihood; /* enum erasure_likelihood */
         uint32_t erased;     /* 1: forgotten; its index entries are tombstoned in steps after it */
-        uint32_t staged;     /* records of it in a staged upload (not counted below) */
+        uint32_t staged;     /* the last staged upload that held some of it, counted below; or 0 */
         uint32_t slice_count;
-        struct subject_slice slices[8]; /* the first ones; more are merged into the last: see
-                                           `overflow` */
-        uint32_t overflow; /* 1: more than 8 slices; walk the records to know them all */
-        uint32_t reserved;
+        struct subject_slice slices[SLICES_TOTAL_MAX]; /* each slice once, in no order */
 };
 int t_subject_get(struct txn *t, uint32_t model, const uint8_t subject[PSEUDONYM_BYTES],
                   struct subject_row *row);
 int t_subject_put(struct txn *t, uint32_t model, const uint8_t subject[PSEUDONYM_BYTES],
                   const struct subject_row *row);
 int t_subject_del(struct txn *t, uint32_t model, const uint8_t subject[PSEUDONYM_BYTES]);
+/* A record more, or less, in a slice of the row alone. */
+void subject_more(struct subject_row *row, uint32_t slice);
+void subject_less(struct subject_row *row, uint32_t slice);
+/* A record less in the row and its entry, which the last one takes along. */
+int t_subject_less(struct txn *t, uint32_t model, const uint8_t subject[PSEUDONYM_BYTES],
+                   struct subject_row *row, uint32_t slice);
 
 /* --- shards and slices --- */
 struct shard_row {

@@ -301,7 +301,7 @@ def test_rows_of_the_erased_are_gone_from_the_files(make_daemon, grown):
     assert served(d) == trained_once(make_daemon, d, left)
 
 
-def test_a_person_in_more_slices_than_an_entry_counts(make_daemon, grown):
+def test_a_person_in_many_slices_is_moved_from_each(make_daemon, grown):
     d = grown("--gather-window-ms", "0")
     mine = [{**r, "id": f"mine-{i}", "subject": "collector@example.org"} for i, r in enumerate(NEW[:10])]
     for r in mine:

@@ -224,6 +224,28 @@ def test_the_same_key_and_body_give_the_same_erasure(daemon, digits):
     assert d.json()["id"] == a.json()["id"] and d.headers["Idempotency-Replayed"] == "true"
 
 
+def test_a_person_in_many_slices_is_counted_in_each(make_daemon, digits):
+    """Ten trainings, ten slices: what is left after each erasure is known, and after the last one nothing is, not even
+    the hint, which belongs to whoever is held."""
+    daemon = make_daemon("--gather-window-ms", "0")
+    daemon.create(**{**DIGITS, "shards": 1, "slices": 1, "epochs": 1})
+    daemon.load("digits", digits[:40])
+    mine = [{**r, "id": f"mine-{i}", "subject": "collector"} for i, r in enumerate(digits[40:52])]
+    for r in mine[:10]:
+        daemon.load("digits", [{**r, "erasure_likelihood": "low"}])
+        daemon.train("digits")
+    dry = daemon.ok("POST", "/v1/erasures?dry_run=true", {"subjects": ["collector"]})
+    assert dry["matched"] == 10
+    e = daemon.erase(records=[{"model": "digits", "id": r["id"]} for r in mine[1:10]])
+    assert e["matched"] == 9
+    assert daemon.erase(records=[{"model": "digits", "id": mine[0]["id"]}])["matched"] == 1
+    loaded = daemon.load("digits", [{**mine[10], "erasure_likelihood": "high"}])
+    assert loaded["accepted"] == 1, loaded
+    daemon.train("digits")
+    assert daemon.erase(subjects=["collector"])["matched"] == 1
+    assert daemon.load("digits", mine)["suppressed"] == len(mine)
+
+
 def test_a_dry_run_changes_nothing(daemon, digits):
     trained(daemon, digits[:300])
     before = daemon.model("digits")

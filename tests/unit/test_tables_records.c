@@ -181,32 +181,62 @@ static void an_index_that_disagrees_with_the_records_is_damage(void **state)
 
 /* --- subjects --- */
 
+static void assert_same_subject(const struct subject_row *got, const struct subject_row *want)
+{
+        assert_memory_equal(got, want, offsetof(struct subject_row, slices));
+        assert_memory_equal(got->slices, want->slices, want->slice_count * sizeof want->slices[0]);
+}
+
 static void a_subject_comes_back_with_the_slices_it_has(void **state)
 {
+        static const uint32_t counts[] = {0, 1, 8, 9, 1000, SLICES_TOTAL_MAX};
         struct fixture *f = *state;
         struct subject_row row = {0}, got;
         struct txn *t = begin_write(f);
-        for (uint32_t n = 0; n <= 8; n++) {
+        for (uint32_t n = 0; n < sizeof counts / sizeof counts[0]; n++) {
                 memset(&row, 0, sizeof row);
                 row.shard = 255;
                 row.likelihood = 2;
                 row.erased = 1;
                 row.staged = 5;
-                row.overflow = n == 8;
-                row.slice_count = n;
-                fill(row.slices, n * sizeof row.slices[0], n);
+                row.slice_count = counts[n];
+                fill(row.slices, counts[n] * sizeof row.slices[0], n);
                 assert_int_equal(t_subject_put(t, 1, ID(n), &row), 0);
                 assert_int_equal(t_subject_get(t, 1, ID(n), &got), 0);
-                assert_memory_equal(&got, &row, sizeof row);
+                assert_same_subject(&got, &row);
         }
         row.slice_count = 1; /* a shorter row over a longer one */
-        assert_int_equal(t_subject_put(t, 1, ID(8), &row), 0);
-        assert_int_equal(t_subject_get(t, 1, ID(8), &got), 0);
-        assert_int_equal(got.slice_count, 1);
-        assert_int_equal(got.slices[1].slice, 0);
-        assert_int_equal(t_subject_del(t, 1, ID(8)), 0);
-        assert_int_equal(t_subject_get(t, 1, ID(8), &got), UL_NOT_FOUND);
-        assert_int_equal(t_subject_get(t, 2, ID(7), &got), UL_NOT_FOUND);
+        assert_int_equal(t_subject_put(t, 1, ID(5), &row), 0);
+        assert_int_equal(t_subject_get(t, 1, ID(5), &got), 0);
+        assert_same_subject(&got, &row);
+        assert_int_equal(t_subject_del(t, 1, ID(5)), 0);
+        assert_int_equal(t_subject_get(t, 1, ID(5), &got), UL_NOT_FOUND);
+        assert_int_equal(t_subject_get(t, 2, ID(4), &got), UL_NOT_FOUND);
+        commit(&t);
+}
+
+static void a_subject_is_counted_in_every_slice_there_can_be(void **state)
+{
+        struct fixture *f = *state;
+        struct subject_row row = {0}, got;
+        struct txn *t = begin_write(f);
+        for (uint32_t i = 0; i < 2 * SLICES_TOTAL_MAX; i++)
+                subject_more(&row, 1 + i % SLICES_TOTAL_MAX);
+        assert_int_equal(row.slice_count, SLICES_TOTAL_MAX);
+        for (uint32_t slice = 1; slice < SLICES_TOTAL_MAX; slice++) {
+                subject_less(&row, slice);
+                subject_less(&row, slice);
+                subject_less(&row, slice); /* it is not there any more */
+        }
+        assert_int_equal(row.slice_count, 1);
+        assert_int_equal(row.slices[0].slice, SLICES_TOTAL_MAX);
+        assert_int_equal(row.slices[0].records, 2);
+        assert_int_equal(t_subject_put(t, 1, ID(1), &row), 0);
+        assert_int_equal(t_subject_less(t, 1, ID(1), &row, SLICES_TOTAL_MAX), 0);
+        assert_int_equal(t_subject_get(t, 1, ID(1), &got), 0);
+        assert_same_subject(&got, &row);
+        assert_int_equal(t_subject_less(t, 1, ID(1), &row, SLICES_TOTAL_MAX), 0);
+        assert_int_equal(t_subject_get(t, 1, ID(1), &got), UL_NOT_FOUND);
         commit(&t);
 }
 
@@ -287,6 +317,7 @@ int main(void)
                 CASE(a_random_history_agrees_with_a_plain_array),
                 CASE(an_index_that_disagrees_with_the_records_is_damage),
                 CASE(a_subject_comes_back_with_the_slices_it_has),
+                CASE(a_subject_is_counted_in_every_slice_there_can_be),
                 CASE(purging_a_model_is_bounded_and_touches_no_other),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
