@@ -1,36 +1,51 @@
 /* SPDX-License-Identifier: Apache-2.0
- * status.c: is the daemon well: readiness, models, erasures that are not completed, witnesses; and
- * metrics. */
+ * status.c: is the daemon well: readiness, and why not; models, erasures that are not completed,
+ * witnesses; and metrics. */
 #include "cli/commands.h"
 #include "cli/http.h"
 #include "cli/table.h"
 #include <string.h>
-
-/* Whether requests are served. Not ready is an answer, no failure of the call. */
-static int get_ready(struct ctl *c, bool *ready)
-{
-        const struct http_request r = {.method = "GET", .path = "/v2/health/ready"};
-        struct http_answer a = {0};
-        int status = http_call(c, &r, &a);
-        *ready = status == 0 && a.status == 200;
-        if (status == 0 && a.status != 200 && a.status != 503)
-                status = api_complain(&a);
-        http_answer_free(&a);
-        return status;
-}
 
 struct overview {
         struct json_writer w; /* --json */
         struct buf out;
         struct table models, erasures, witnesses;
         uint64_t pending, witness_count;
-        bool json;
+        bool json, ready;
+        char why[ERRINFO_DETAIL_MAX]; /* it is not: the fault, and what to do; "": it did not say */
 };
+
+static void take_reason(struct overview *o, const struct buf *body)
+{
+        struct json *doc = NULL;
+        const char *why = NULL;
+        if (body->len > 0 && json_parse((const char *)body->data, body->len, &doc, NULL) == 0 &&
+            json_type_of(doc) == JSON_OBJECT)
+                why = json_string(json_get(doc, "error"));
+        (void)snprintf(o->why, sizeof o->why, "%s", why != NULL ? why : "");
+        json_free(&doc);
+}
+
+/* Whether requests are served. Not ready is an answer, no failure of the call. */
+static int get_ready(struct ctl *c, struct overview *o)
+{
+        const struct http_request r = {.method = "GET", .path = "/v2/health/ready"};
+        struct http_answer a = {0};
+        int status = http_call(c, &r, &a);
+        o->ready = status == 0 && a.status == 200;
+        if (status == 0 && a.status == 503)
+                take_reason(o, &a.body);
+        else if (status == 0 && !o->ready)
+                status = api_complain(&a);
+        http_answer_free(&a);
+        return status;
+}
 
 static int take_model(void *arg, const struct json *m)
 {
-        static const char *const keys[] = {"name", "state", "records", "clean_constituents",
-                                           "degraded_constituents"};
+        static const char *const keys[] = {
+                "name",          "state", "records", "clean_constituents", "degraded_constituents",
+                "damaged_shards"};
         struct overview *o = arg;
         if (o->json)
                 json_copy(&o->w, m);
@@ -85,13 +100,15 @@ static int take_witnesses(struct ctl *c, struct overview *o)
         return status;
 }
 
-static int gather(struct ctl *c, struct overview *o, bool ready)
+static int gather(struct ctl *c, struct overview *o)
 {
         bool more = false;
         jw_init(&o->w, &o->out);
         jw_object(&o->w);
         jw_member_string(&o->w, "url", c->url);
-        jw_member_bool(&o->w, "ready", ready);
+        jw_member_bool(&o->w, "ready", o->ready);
+        if (o->why[0] != '\0')
+                jw_member_string(&o->w, "reason", o->why);
         jw_key(&o->w, "models");
         jw_array(&o->w);
         int status = api_list(c, "/v1/models", 0, take_model, o, &more);
@@ -118,46 +135,53 @@ static int gather(struct ctl *c, struct overview *o, bool ready)
         return 0;
 }
 
+static int print_overview(const struct ctl *c, struct overview *o)
+{
+        (void)printf("%s is %s", c->url, o->ready ? "ready" : "not ready");
+        if (o->why[0] != '\0') {
+                (void)fputs(": ", stdout);
+                print_text(stdout, o->why);
+        }
+        (void)fputs("\n\n", stdout);
+        int status = table_print(&o->models, stdout);
+        if (status == 0 && o->pending > 0) {
+                (void)fputc('\n', stdout);
+                status = table_print(&o->erasures, stdout);
+        } else if (status == 0) {
+                (void)puts("\nNo erasure is pending.");
+        }
+        if (status == 0 && o->witness_count > 0) {
+                (void)fputc('\n', stdout);
+                status = table_print(&o->witnesses, stdout);
+        }
+        return status;
+}
+
 int status_run(struct ctl *c, const struct operands *in, const void *options)
 {
-        static const char *const models[] = {"model", "state",    "records",
-                                             "clean", "degraded", NULL};
+        static const char *const models[] = {"model",    "state",   "records", "clean",
+                                             "degraded", "damaged", NULL};
         static const char *const erasures[] = {
                 "pending erasure", "state", "records", "accepted_at", "deadline", "overdue", NULL};
         static const char *const witnesses[] = {"witness",          "cosigned entries",
                                                 "last_cosigned_at", "last_outcome",
                                                 "failures",         NULL};
         struct overview o = {.json = c->json};
-        bool ready = false;
         (void)in;
         (void)options;
         table_begin(&o.models, models);
         table_begin(&o.erasures, erasures);
         table_begin(&o.witnesses, witnesses);
-        int status = get_ready(c, &ready);
+        int status = get_ready(c, &o);
         if (status == 0)
-                status = gather(c, &o, ready);
-        if (status == 0 && c->json) {
-                status = print_json(&o.out);
-        } else if (status == 0) {
-                (void)printf("%s is %s\n\n", c->url, ready ? "ready" : "not ready");
-                status = table_print(&o.models, stdout);
-                if (status == 0 && o.pending > 0) {
-                        (void)fputc('\n', stdout);
-                        status = table_print(&o.erasures, stdout);
-                } else if (status == 0) {
-                        (void)puts("\nNo erasure is pending.");
-                }
-                if (status == 0 && o.witness_count > 0) {
-                        (void)fputc('\n', stdout);
-                        status = table_print(&o.witnesses, stdout);
-                }
-        }
+                status = gather(c, &o);
+        if (status == 0)
+                status = c->json ? print_json(&o.out) : print_overview(c, &o);
         table_drop(&o.models);
         table_drop(&o.erasures);
         table_drop(&o.witnesses);
         buf_free(&o.out, false);
-        return status == 0 && !ready ? EXIT_FAILED : status;
+        return status == 0 && !o.ready ? EXIT_FAILED : status;
 }
 
 static bool write_out(void *arg, const char *data, size_t len)

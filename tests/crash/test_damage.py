@@ -347,6 +347,8 @@ def test_an_erasure_from_a_damaged_row_file_is_accepted_and_scrubbed_where_it_ca
         cut(rows, rows.read_bytes().index(bytes(victim["features"])) + 20)
     e = running.erase(wait=False, subjects=[victim["subject"]])
     wait_for(lambda: running.model("digits")["damaged_shards"] == 1)
+    heads, values = (line.split() for line in running.ctl("status").stdout.splitlines()[2:4])
+    assert dict(zip(heads, values))["damaged"] == "1"
     if damage == "gone":  # it may come back, with the row in it
         wait_for(lambda: any("scrub_failed" in line for line in running.log))
         assert not running.ok("GET", f"/v1/erasures/{e['id']}")["scrubbed_at"]

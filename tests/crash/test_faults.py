@@ -154,8 +154,11 @@ def test_while_the_store_fails_nothing_is_changed_and_reads_go_on(world):
     assert world.predict() == before
     assert world.record_held("r3")
     assert len(world.daemon.ok("GET", "/v1/models")["items"]) == 1
+    why = world.daemon.get("/v2/health/ready").json()["error"]
     r = world.daemon.ctl("status", check=False)
-    assert r.returncode == 1 and f"{world.daemon.url} is not ready" in r.stdout, r.stderr
+    assert r.returncode == 1 and f"{world.daemon.url} is not ready: {why}\n" in r.stdout, r.stdout + r.stderr
+    r = world.daemon.ctl("--json", "status", check=False)
+    assert r.returncode == 1 and json.loads(r.stdout)["reason"] == why
     world.faults.off()
     world.recovered()
     world.told_once("degraded")
