@@ -33,6 +33,13 @@ void rows_damaged(struct model *m, uint32_t shard, const char *detail)
                   m->config->name, shard, detail);
 }
 
+void slice_damaged(struct model *m, uint32_t shard, uint32_t slice, const struct errinfo *why)
+{
+        char detail[ERRINFO_DETAIL_MAX];
+        (void)snprintf(detail, sizeof detail, "slice %u: %.200s", slice, why->detail);
+        rows_damaged(m, shard, detail);
+}
+
 bool rows_known_damaged(const struct model *m, uint32_t shard)
 {
         return (atomic_load(&m->damaged[shard / 64]) & bit_of(shard)) != 0;
@@ -55,7 +62,6 @@ int rows_open_to_erase(struct model *m, uint32_t shard, uint32_t slice, struct r
                        bool *whole, struct errinfo *e)
 {
         char path[PATH_SIZE];
-        char detail[ERRINFO_DETAIL_MAX];
         const struct row_shape *shape = &m->encoding.e.shape;
         int err = rows_path(path, m->root, shard, slice, e);
         if (err == 0)
@@ -64,8 +70,7 @@ int rows_open_to_erase(struct model *m, uint32_t shard, uint32_t slice, struct r
                 *whole = err == 0;
         if (err != UL_CORRUPT)
                 return err;
-        (void)snprintf(detail, sizeof detail, "slice %u: %.200s", slice, e->detail);
-        rows_damaged(m, shard, detail);
+        slice_damaged(m, shard, slice, e);
         return rowfile_open_to_erase(path, shape, shard, slice, out, e);
 }
 

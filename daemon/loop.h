@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * loop.h: what the files of the loop thread share: scheduler.c (the thread, and what comes first),
- * runs.c (workers), scrub.c, verify.c, delete.c. Everything in struct scheduler belongs to the loop
- * thread unless its heading says otherwise. Work that changes the store goes to the writer as a
- * command and comes back as a call. */
+ * runs.c (workers), scrub.c, abort.c, verify.c, delete.c. Everything in struct scheduler belongs to
+ * the loop thread unless its heading says otherwise. Work that changes the store goes to the writer
+ * as a command and comes back as a call. */
 #ifndef UNLEARND_DAEMON_LOOP_H
 #define UNLEARND_DAEMON_LOOP_H
 
@@ -25,16 +25,28 @@ struct backoff {
         uint64_t until_us;
 };
 
+/* What fails is tried again in rounds, in which everything has its turn, and said once: the log
+ * hears of as many as did not fail in the round before. */
+struct retries {
+        uint64_t again_us;     /* no round begins before */
+        uint32_t failed, said; /* in this round; how many of them the log knows */
+};
+
 /* Where the passes of scrub.c are: one after another they go through all targets, and begin again
  * with the first when that was the last and what failed may be tried again. */
 struct scrub_round {
         bool begun;
         struct scrub_key after; /* begun: targets up to here had their turn */
         bool more;              /* there are targets past it for sure */
-        uint64_t again_us;      /* what failed is not tried before */
-        uint32_t failed, said;  /* targets of the round; how many of them the log knows */
-        bool fault;             /* the disk's, in this round... */
-        bool fault_stands;      /* ...or in the one before it */
+        struct retries retries;
+        bool fault;        /* the disk's, in this round... */
+        bool fault_stands; /* ...or in the one before it */
+};
+
+/* Where the removal of called-off uploads is (abort.c). */
+struct abort_round {
+        uint32_t after; /* uploads up to this one could not be removed */
+        struct retries retries;
 };
 
 /* Whose turn in a compaction it is (compact_pass.c): shards under way go before those that wait for
@@ -83,9 +95,8 @@ struct scheduler {
         uint32_t commands;         /* of the loop, at the writer */
         bool scrubbing;            /* a pass of scrub.c is at the writer */
         struct scrub_round scrub;
-        bool aborting;           /* an upload is being removed */
-        uint32_t abort_after;    /* uploads up to this one could not be removed... */
-        uint64_t abort_again_us; /* ...and are not tried before */
+        bool aborting; /* index entries of an upload are being removed at the writer */
+        struct abort_round abort;
         bool completing;
         bool compacting; /* a step of a compaction is at the writer */
         struct compact_round compact;
@@ -144,6 +155,10 @@ bool runs_failing_of(struct scheduler *k, uint32_t model, uint32_t shard); /* th
 
 /* scrub.c */
 void scrub_pass(struct scheduler *k);
+bool retries_failed(struct retries *r); /* notes it; false: the log knows */
+void retries_begin(struct retries *r);  /* a round */
+
+/* abort.c */
 void uploads_pass(struct scheduler *k); /* removes staged uploads that were called off */
 
 /* pick.c */

@@ -333,21 +333,33 @@ static void pass_back(struct loop_command *lc, int err)
 
 /* --- passes --- */
 
+bool retries_failed(struct retries *r)
+{
+        r->again_us = mono_us() + RETRY_US;
+        if (++r->failed <= r->said)
+                return false; /* that many had failed in the round before */
+        r->said = r->failed;
+        return true;
+}
+
+void retries_begin(struct retries *r)
+{
+        r->said = r->failed < r->said ? r->failed : r->said;
+        r->failed = 0;
+}
+
 /* What could not be overwritten is again, all of it, until it is. */
 static void scrub_failed(struct scheduler *k, int err, const struct errinfo *e)
 {
         struct scrub_round *r = &k->scrub;
-        r->again_us = mono_us() + RETRY_US;
         health_begin(&k->service->health, HEALTH_SCRUB, err, e->detail);
-        if (health_is_fault(err)) {
+        if (health_is_fault(err)) { /* the fault tells of itself */
                 r->fault = r->fault_stands = true;
-                return;
+                r->retries.again_us = mono_us() + RETRY_US;
+        } else if (retries_failed(&r->retries)) {
+                log_event(LOG_LEVEL_ERROR, "scrub_failed", "error=%s detail=\"%s\"",
+                          ul_err_name(err), e->detail);
         }
-        if (++r->failed <= r->said)
-                return; /* that many had failed in the round before */
-        r->said = r->failed;
-        log_event(LOG_LEVEL_ERROR, "scrub_failed", "error=%s detail=\"%s\"", ul_err_name(err),
-                  e->detail);
 }
 
 /* The next pass goes on past the target: everybody gets a turn before anybody gets another. */
@@ -391,11 +403,10 @@ static void scrub_all(struct pass *p, struct scheduler *k)
 /* Begins a round where the one before is over. */
 static void round_next(struct scrub_round *r)
 {
-        if (r->more || mono_us() < r->again_us)
+        if (r->more || mono_us() < r->retries.again_us)
                 return;
         r->begun = false;
-        r->said = r->failed < r->said ? r->failed : r->said;
-        r->failed = 0;
+        retries_begin(&r->retries);
         r->fault = false;
 }
 
@@ -447,8 +458,8 @@ void scrub_pass(struct scheduler *k)
         bool record = pass_do(p, k);
         k->scrub_failed |= r->fault_stands;
         if (!record) {
-                if (r->more || r->again_us > mono_us())
-                        loop_due(k, r->more ? mono_us() : r->again_us);
+                if (r->more || r->retries.again_us > mono_us())
+                        loop_due(k, r->more ? mono_us() : r->retries.again_us);
                 wipe(p->records, sizeof p->records);
                 free(p);
                 return;
@@ -457,87 +468,4 @@ void scrub_pass(struct scheduler *k)
         p->lc.back = pass_back;
         k->scrubbing = true;
         loop_submit(k, &p->lc);
-}
-
-/* --- staged uploads that were called off --- */
-
-struct abort_command {
-        struct loop_command lc;
-        struct model *model; /* referenced */
-        struct upload_abort abort;
-        bool left;
-};
-
-static int abort_run(struct loop_command *lc, struct txn *t)
-{
-        struct abort_command *c = (struct abort_command *)lc;
-        /* On the writer thread, so that no other upload appends meanwhile. */
-        int err = c->abort.started ? 0 : upload_trim(c->model, false, &lc->cmd.e);
-        CRASH_POINT("staged.abort_trimmed");
-        return err == 0 ? upload_abort_step(t, c->model, &c->abort, &c->left) : err;
-}
-
-static void abort_back(struct loop_command *lc, int err)
-{
-        struct abort_command *c = (struct abort_command *)lc;
-        struct scheduler *k = lc->k;
-        if (err == 0 && c->left && !k->stopping) {
-                loop_submit(k, lc);
-                return;
-        }
-        if (err != 0) {
-                log_event(LOG_LEVEL_WARN, "upload_not_removed", "error=%s", ul_err_name(err));
-                k->abort_after = c->abort.upload; /* the next one's turn */
-                k->abort_again_us = mono_us() + RETRY_US;
-        }
-        CRASH_POINT("staged.abort_committed");
-        k->aborting = false;
-        model_unref(c->model);
-        free(c);
-        scheduler_wake(k);
-}
-
-struct find_off {
-        struct service *service;
-        uint32_t after, upload;
-        struct model *model; /* referenced */
-};
-
-static int find_called_off(void *arg, uint32_t upload, const struct upload_row *row)
-{
-        struct find_off *f = arg;
-        if (upload <= f->after || !upload_called_off(row))
-                return 0;
-        f->model = registry_find_id(f->service, row->model);
-        if (f->model == NULL)
-                return 0; /* it goes with its model */
-        f->upload = upload;
-        return 1;
-}
-
-void uploads_pass(struct scheduler *k)
-{
-        struct txn *t = NULL;
-        if (k->aborting || store_read(k->service->store, &t, NULL) != 0)
-                return;
-        if (mono_us() >= k->abort_again_us)
-                k->abort_after = 0;
-        else
-                loop_due(k, k->abort_again_us);
-        struct find_off f = {.service = k->service, .after = k->abort_after};
-        (void)t_upload_each(t, find_called_off, &f);
-        txn_abort(&t);
-        if (f.model == NULL)
-                return;
-        struct abort_command *c = calloc(1, sizeof *c);
-        if (c == NULL) {
-                model_unref(f.model);
-                return;
-        }
-        c->lc.run = abort_run;
-        c->lc.back = abort_back;
-        c->model = f.model;
-        c->abort.upload = f.upload;
-        k->aborting = true;
-        loop_submit(k, &c->lc);
 }

@@ -176,6 +176,7 @@ void serving_clear(struct model *m);
 /* --- damage.c: any thread --- */
 /* Rows of the shard cannot be trusted: it is out of service. `detail`: which. Said once. */
 void rows_damaged(struct model *m, uint32_t shard, const char *detail);
+void slice_damaged(struct model *m, uint32_t shard, uint32_t slice, const struct errinfo *why);
 bool rows_known_damaged(const struct model *m, uint32_t shard);
 void rows_try_again(struct model *m, uint32_t shard); /* they may be whole now */
 uint32_t rows_damaged_shards(const struct model *m);

@@ -14,8 +14,6 @@
 #include "lib/util/crash_point.h"
 #include "lib/util/log.h"
 #include <assert.h>
-#include <dirent.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -196,13 +194,6 @@ static int place_one(struct placing *p, uint32_t i)
 
 /* --- rows into files --- */
 
-static void report_slice(struct model *m, uint32_t shard, uint32_t slice, const struct errinfo *why)
-{
-        char detail[ERRINFO_DETAIL_MAX];
-        (void)snprintf(detail, sizeof detail, "slice %u: %.200s", slice, why->detail);
-        rows_damaged(m, shard, detail);
-}
-
 static int open_file(struct placing *p, struct touched *x)
 {
         struct model *m = p->b->model;
@@ -223,7 +214,7 @@ static int open_file(struct placing *p, struct touched *x)
 static int out_of_service(struct placing *p, const struct touched *x)
 {
         const struct errinfo why = *p->e;
-        report_slice(p->b->model, x->shard, x->slice, &why);
+        slice_damaged(p->b->model, x->shard, x->slice, &why);
         return ul_fail(p->e, UL_DAMAGED,
                        "shard %u is out of service: its rows are damaged (%.100s); nothing of this "
                        "batch was taken",
@@ -427,122 +418,4 @@ void upload_counted(struct upload_batch *b)
         for (uint32_t i = 0; i < b->counts.error_count; i++, refused--)
                 intake_result_error(b->result, b->counts.errors[i].line, &b->counts.errors[i].why);
         b->result->rejected += refused;
-}
-
-struct trimming {
-        struct model *m;
-        bool keep_staged;
-        struct errinfo *e;
-};
-
-/* A file without a committed row may have been cut short by a crash in its removal
- * (compact_pass.c): nothing of it is missing, and it goes. */
-static int trim_to_nothing(struct model *m, uint32_t shard, uint32_t slice, struct errinfo *e)
-{
-        char path[PATH_SIZE];
-        struct rowfile *f = NULL;
-        const struct row_shape *shape = &m->encoding.e.shape;
-        int err = rows_path(path, m->root, shard, slice, e);
-        if (err == 0)
-                err = rowfile_open(path, shape, shard, slice, false, &f, e);
-        bool whole = err == 0;
-        if (err == UL_CORRUPT) /* not that of another slice */
-                err = rowfile_open_to_erase(path, shape, shard, slice, &f, e);
-        if (whole)
-                err = rowfile_trim(f, 0, e);
-        else if (err == 0)
-                err = scrub_and_unlink(path, e);
-        if (f != NULL)
-                rowfile_close(&f);
-        return err == UL_NOT_FOUND ? 0 : err;
-}
-
-static int trim_slice(void *arg, uint32_t shard, uint32_t slice, const struct slice_row *row)
-{
-        struct trimming *tr = arg;
-        struct rowfile *f = NULL;
-        uint32_t rows = row->rows + (tr->keep_staged ? row->staged : 0);
-        int err = rows == 0 ? trim_to_nothing(tr->m, shard, slice, tr->e)
-                            : rows_open_to_erase(tr->m, shard, slice, &f, NULL, tr->e);
-        if (err == 0 && f != NULL)
-                err = rowfile_trim(f, rows, tr->e);
-        if (f != NULL)
-                rowfile_close(&f);
-        if (err != UL_CORRUPT && err != UL_NOT_FOUND)
-                return err;
-        report_slice(tr->m, shard, slice, tr->e); /* the others are trimmed all the same */
-        return 0;
-}
-
-/* A row file of a slice that no commit knows: all of its rows were refused or lost. */
-static int remove_unknown(struct model *m, struct txn *t, uint32_t shard, const char *dir,
-                          const char *name, struct errinfo *e)
-{
-        struct slice_row row;
-        char path[PATH_SIZE];
-        char *end = NULL;
-        if (strncmp(name, "slice-", 6) != 0)
-                return 0;
-        unsigned long slice = strtoul(name + 6, &end, 10);
-        if (strcmp(end, ".rows") != 0)
-                return 0;
-        int err = slice > SLICES_TOTAL_MAX ? UL_NOT_FOUND
-                                           : t_slice_get(t, m->id, shard, (uint32_t)slice, &row);
-        if (err != UL_NOT_FOUND)
-                return err;
-        err = path_format(path, e, "%s/%s", dir, name);
-        if (err == 0)
-                err = scrub_and_unlink(path, e);
-        CRASH_POINT("trim.unknown_removed");
-        return err;
-}
-
-static int trim_unknown(struct model *m, struct txn *t, uint32_t shard, struct errinfo *e)
-{
-        char dir[PATH_SIZE];
-        int err = path_format(dir, e, "%s/shard-%03u", m->root, shard);
-        if (err != 0)
-                return err;
-        DIR *d = opendir(dir);
-        if (d == NULL)
-                return errno == ENOENT || errno == ENOTDIR
-                               ? 0
-                               : ul_fail_errno(e, "opening a shard's folder");
-        const struct dirent *entry;
-        while (err == 0 && (errno = 0, entry = readdir(d)) != NULL)
-                err = remove_unknown(m, t, shard, dir, entry->d_name, e);
-        if (err == 0 && errno != 0)
-                err = ul_fail_errno(e, "reading a shard's folder");
-        (void)closedir(d);
-        return err;
-}
-
-int upload_trim(struct model *m, bool keep_staged, struct errinfo *e)
-{
-        struct trimming tr = {.m = m, .keep_staged = keep_staged, .e = e};
-        struct txn *t = NULL;
-        int err = store_read(m->service->store, &t, e);
-        if (err != 0)
-                return err;
-        err = t_slice_each(t, m->id, UINT32_MAX, trim_slice, &tr);
-        for (uint32_t i = 0; i < m->config->shards && err == 0; i++)
-                err = trim_unknown(m, t, i, e);
-        txn_abort(&t);
-        return err;
-}
-
-void upload_undo(struct model *m)
-{
-        struct service *s = m->service;
-        struct errinfo e = {0};
-        int err = upload_trim(m, true, &e);
-        m->untrimmed = err != 0;
-        if (err == 0)
-                return;
-        atomic_store(&s->unsettled, true);
-        health_begin(&s->health, HEALTH_ROWS, err, e.detail);
-        if (!health_is_fault(err))
-                log_event(LOG_LEVEL_ERROR, "rows_not_trimmed",
-                          "model=%s error=%s detail=\"%s\" action=\"tried again\"", m->config->name,
-                          ul_err_name(err), e.detail);
 }

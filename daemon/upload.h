@@ -28,9 +28,6 @@ struct upload_batch {
 int upload_apply(struct service *s, struct txn *t, struct upload_batch *b, struct errinfo *e);
 /* After the commit: adds what the batch brought to the upload's result. */
 void upload_counted(struct upload_batch *b);
-/* Writer thread, between groups: takes what a failed batch left in row files off the disk. Where
- * that fails too, no upload to the model is accepted until it is done (probe.c). */
-void upload_undo(struct model *m);
 /* Rows could not be written or synced: nothing is appended before they are cut off. Returns what
  * the client is told. */
 int upload_rows_failed(struct service *s, struct model *m, int err, struct errinfo *e);
@@ -44,21 +41,31 @@ int upload_commit(struct service *s, struct txn *t, struct model *m, uint32_t up
 /* Calls a staged upload off: it can never commit any more, and the loop removes it. */
 int upload_call_off(struct txn *t, uint32_t upload);
 bool upload_called_off(const struct upload_row *row);
-/* Removes index entries of a staged upload after `after`, a bounded number; *left: call again. The
- * row files are trimmed by upload_trim, before the last step. */
+/* Removes index entries of a staged upload after `after`, a bounded number; *left: call again. Its
+ * rows are cut off before the first step (upload_cut). */
 struct upload_abort {
         uint32_t upload;
         bool started;
         uint8_t after[PSEUDONYM_BYTES];
 };
 int upload_abort_step(struct txn *t, struct model *m, struct upload_abort *a, bool *left);
-/* Overwrites and cuts off what stands in the row files past the committed (and staged) counts. */
-int upload_trim(struct model *m, bool keep_staged, struct errinfo *e);
 /* The id of the model's staged upload, 0 where there is none. */
 int upload_staged(struct txn *t, uint32_t model, uint32_t *upload);
 /* Where a record of this row stands: is it in an upload that has not committed? */
 int record_staged(struct txn *t, const struct record_row *row, bool *staged);
 void intake_result_error(struct intake_result *r, uint64_t line, const struct errinfo *why);
+
+/* --- trim.c: what stands in row files and is not, or not yet, a committed row --- */
+/* At start: overwrites and cuts off what stands past the committed (and staged) counts. Files that
+ * are damaged or away are reported and passed over. */
+int upload_trim(struct model *m, bool keep_staged, struct errinfo *e);
+/* Writer thread, between groups: takes what a failed batch left in row files off the disk. Where
+ * that fails too, no upload to the model is accepted until it is done (probe.c). */
+void upload_undo(struct model *m);
+/* The same for one shard of a model whose staged upload was called off, and for what was staged; in
+ * steps where there is a budget (util/file.h: NULL, UL_AGAIN). UL_NOT_FOUND, UL_CORRUPT: a file
+ * with staged rows cannot be opened, and may come back with them; the shard's others are cut. */
+int upload_cut(struct txn *t, struct model *m, uint32_t shard, uint64_t *budget, struct errinfo *e);
 
 /* --- intake.c --- */
 /* Writer thread: calls off again what could not be (probe.c). */

@@ -362,7 +362,7 @@ int rowfile_read(struct rowfile *f, uint32_t at, uint8_t *row, struct errinfo *e
         return 0;
 }
 
-int rowfile_trim(struct rowfile *f, uint32_t committed, struct errinfo *e)
+int rowfile_trim(struct rowfile *f, uint32_t committed, uint64_t *budget, struct errinfo *e)
 {
         uint64_t bytes = 0;
         const uint64_t keep = row_offset(f->row_bytes, committed);
@@ -373,21 +373,26 @@ int rowfile_trim(struct rowfile *f, uint32_t committed, struct errinfo *e)
                 return ul_fail(e, UL_CORRUPT, "a row file holds fewer rows than were committed");
         if (bytes == keep)
                 return 0;
-        /* Zeros must reach the disk before the blocks are given back to the file system. */
-        err = scrub_range(f->fd, keep, bytes - keep, e);
-        if (err == 0)
-                err = sync_data(f->fd, e);
+        err = scrub_tail(f->fd, keep, budget, e);
         if (err)
                 return err;
-        CRASH_POINT("trim.zeroed");
-        int r;
-        do
-                r = ftruncate(f->fd, (off_t)keep);
-        while (r != 0 && errno == EINTR);
-        if (r != 0)
-                return ul_fail_errno(e, "truncate a row file");
         CRASH_POINT("trim.truncated");
         return sync_data(f->fd, e);
+}
+
+int rowfile_renew(struct rowfile *f, const struct row_shape *shape, uint32_t shard, uint32_t slice,
+                  uint64_t *budget, struct errinfo *e)
+{
+        uint8_t header[ROWFILE_HEADER_BYTES];
+        int err = scrub_tail(f->fd, 0, budget, e);
+        if (err)
+                return err;
+        header_make(shape, shard, slice, header);
+        err = write_at(f->fd, header, sizeof header, 0, e);
+        if (err == 0)
+                err = sync_data(f->fd, e);
+        CRASH_POINT("trim.renewed");
+        return err;
 }
 
 /* --- the workers' view --- */

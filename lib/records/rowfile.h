@@ -72,9 +72,13 @@ int rowfile_sync(struct rowfile *f, struct errinfo *e);
 int rowfile_erase(struct rowfile *f, uint32_t at, struct errinfo *e);
 /* Reads one row; UL_CORRUPT where its checksum does not hold. */
 int rowfile_read(struct rowfile *f, uint32_t at, uint8_t *row, struct errinfo *e);
-/* After a crash: overwrites and cuts off everything past `committed` rows; UL_CORRUPT if there are
- * fewer. Durable on return. */
-int rowfile_trim(struct rowfile *f, uint32_t committed, struct errinfo *e);
+/* Overwrites and cuts off everything past `committed` rows, in steps where there is a budget
+ * (util/file.h: NULL, UL_AGAIN); UL_CORRUPT if there are fewer. Durable on return. */
+int rowfile_trim(struct rowfile *f, uint32_t committed, uint64_t *budget, struct errinfo *e);
+/* The same for a file of which nothing is committed and the header may be damaged: a new one stands
+ * in it then. After a crash in between it is done again. */
+int rowfile_renew(struct rowfile *f, const struct row_shape *shape, uint32_t shard, uint32_t slice,
+                  uint64_t *budget, struct errinfo *e);
 
 /* Read-only view for workers: the file mapped, header checked, `committed` rows readable.
  * rows: [committed, row_bytes], borrowed until rowview_close. */

@@ -2,7 +2,8 @@
  * file.c: durable writes and erasure of files. It knows paths and descriptors, not what is in them.
  * A file is made durable by: temporary file, write, fsync, rename, fsync of the directory. A file
  * is erased by: overwrite in place, fdatasync, truncate, unlink, fsync of the directory; a crash in
- * between leaves a file that the same call erases at the next start. */
+ * between leaves a file that the same call erases at the next start. What is large is erased from
+ * its end on and cut as it goes, so that how far that has come stands in the file itself. */
 #include "lib/util/file.h"
 
 #include "lib/util/crash_point.h"
@@ -370,8 +371,55 @@ int scrub_range(int fd, uint64_t offset, uint64_t len, struct errinfo *e)
         return r;
 }
 
+/* What a step costs: a sync takes about as long as writing this. */
+static void spend(uint64_t *budget, uint64_t bytes)
+{
+        enum { SYNC_BYTES = 1 << 18 };
+        uint64_t cost = bytes + SYNC_BYTES;
+        if (budget != NULL)
+                *budget -= cost < *budget ? cost : *budget;
+}
+
+static bool spent(const uint64_t *budget)
+{
+        return budget != NULL && *budget == 0;
+}
+
+static int cut_off(int fd, uint64_t size, struct errinfo *e)
+{
+        int r;
+        do
+                r = ftruncate(fd, (off_t)size);
+        while (r != 0 && errno == EINTR);
+        return r == 0 ? UL_OK : ul_fail_errno(e, "cannot truncate a file");
+}
+
+int scrub_tail(int fd, uint64_t keep, uint64_t *budget, struct errinfo *e)
+{
+        struct stat st;
+        if (fstat(fd, &st) != 0)
+                return ul_fail_errno(e, "cannot look at a file");
+        uint64_t size = (uint64_t)st.st_size;
+        if (size <= keep)
+                return UL_OK;
+        if (spent(budget))
+                return UL_AGAIN;
+        uint64_t left = size - keep;
+        uint64_t n = budget == NULL || left < *budget ? left : *budget;
+        int r = scrub_range(fd, size - n, n, e);
+        CRASH_POINT("scrub_file.zeroed");
+        if (r == UL_OK) /* zeros must reach the disk before the file system gets the blocks back */
+                r = sync_data(fd, e);
+        CRASH_POINT("scrub_file.synced");
+        if (r == UL_OK)
+                r = cut_off(fd, size - n, e);
+        CRASH_POINT("scrub_file.truncated");
+        spend(budget, n);
+        return r != UL_OK ? r : n < left ? UL_AGAIN : UL_OK;
+}
+
 /* Overwrites and empties a regular file. */
-static int scrub_content(const char *path, struct errinfo *e)
+static int scrub_content(const char *path, uint64_t *budget, struct errinfo *e)
 {
         struct stat st;
         int fd = open_retry(path, O_WRONLY | O_NOFOLLOW | O_NONBLOCK, 0);
@@ -383,21 +431,14 @@ static int scrub_content(const char *path, struct errinfo *e)
         else if (!S_ISREG(st.st_mode))
                 r = ul_fail(e, UL_IO, "a file changed its kind while it was erased");
         if (r == UL_OK)
-                r = scrub_range(fd, 0, (uint64_t)st.st_size, e);
-        CRASH_POINT("scrub_file.zeroed");
-        if (r == UL_OK)
-                r = sync_data(fd, e);
-        CRASH_POINT("scrub_file.synced");
-        if (r == UL_OK && ftruncate(fd, 0) != 0)
-                r = fail_path(e, "truncate", path);
-        CRASH_POINT("scrub_file.truncated");
-        if (close_checked(fd) != 0 && r == UL_OK)
+                r = scrub_tail(fd, 0, budget, e);
+        if (close_checked(fd) != 0 && (r == UL_OK || r == UL_AGAIN))
                 r = fail_path(e, "close", path);
         return r;
 }
 
 /* scrub_and_unlink without the directory's sync; *gone tells whether there was anything. */
-static int scrub_entry(const char *path, bool *gone, struct errinfo *e)
+static int scrub_entry(const char *path, bool *gone, uint64_t *budget, struct errinfo *e)
 {
         struct stat st;
         *gone = false;
@@ -406,28 +447,25 @@ static int scrub_entry(const char *path, bool *gone, struct errinfo *e)
                         return UL_OK;
                 return fail_path(e, "look at", path);
         }
+        if (spent(budget))
+                return UL_AGAIN;
         if (S_ISREG(st.st_mode)) {
-                int r = scrub_content(path, e);
+                int r = scrub_content(path, budget, e);
                 if (r != UL_OK)
                         return r;
         }
         if (unlink(path) != 0 && errno != ENOENT)
                 return fail_path(e, "unlink", path);
         CRASH_POINT("scrub_file.unlinked");
+        spend(budget, 0);
         *gone = true;
         return UL_OK;
 }
 
-int scrub_and_unlink(const char *path, struct errinfo *e)
-{
-        bool gone;
-        int r = scrub_entry(path, &gone, e);
-        return r == UL_OK && gone ? sync_parent(path, e) : r;
-}
+static int scrub_directory(const char *path, int depth, uint64_t *budget, struct errinfo *e);
 
-static int scrub_directory(const char *path, int depth, struct errinfo *e);
-
-static int scrub_member(const char *dir, const char *name, int depth, struct errinfo *e)
+static int scrub_member(const char *dir, const char *name, int depth, uint64_t *budget,
+                        struct errinfo *e)
 {
         char path[PATH_SIZE];
         struct stat st;
@@ -437,12 +475,12 @@ static int scrub_member(const char *dir, const char *name, int depth, struct err
                 return r;
         if (lstat(path, &st) != 0)
                 return errno == ENOENT ? UL_OK : fail_path(e, "look at", path);
-        return S_ISDIR(st.st_mode) ? scrub_directory(path, depth + 1, e)
-                                   : scrub_entry(path, &gone, e);
+        return S_ISDIR(st.st_mode) ? scrub_directory(path, depth + 1, budget, e)
+                                   : scrub_entry(path, &gone, budget, e);
 }
 
 /* Empties a directory once through; what could not be seen is found by the next pass. */
-static int scrub_members(const char *path, int depth, struct errinfo *e)
+static int scrub_members(const char *path, int depth, uint64_t *budget, struct errinfo *e)
 {
         DIR *dir = opendir(path);
         if (dir == NULL)
@@ -456,23 +494,24 @@ static int scrub_members(const char *path, int depth, struct errinfo *e)
                 if (entry == NULL)
                         break;
                 if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-                        r = scrub_member(path, entry->d_name, depth, e);
+                        r = scrub_member(path, entry->d_name, depth, budget, e);
         }
         closedir(dir);
         return r;
 }
 
-static int scrub_directory(const char *path, int depth, struct errinfo *e)
+static int scrub_directory(const char *path, int depth, uint64_t *budget, struct errinfo *e)
 {
         if (depth > TREE_DEPTH_MAX)
                 return ul_fail(e, UL_TOO_LARGE, "a tree to erase is deeper than %d levels",
                                TREE_DEPTH_MAX);
         for (int pass = 0; pass < TREE_PASSES_MAX; pass++) {
-                int r = scrub_members(path, depth, e);
+                int r = scrub_members(path, depth, budget, e);
                 if (r == UL_OK)
-                        r = sync_dir(path, e);
+                        r = spent(budget) ? UL_AGAIN : sync_dir(path, e);
                 if (r != UL_OK)
                         return r;
+                spend(budget, 0);
                 if (rmdir(path) == 0 || errno == ENOENT)
                         return UL_OK;
                 if (errno != ENOTEMPTY && errno != EEXIST)
@@ -481,16 +520,33 @@ static int scrub_directory(const char *path, int depth, struct errinfo *e)
         return fail_path(e, "remove the directory", path);
 }
 
-int scrub_tree(const char *path, struct errinfo *e)
+int scrub_some(const char *path, uint64_t *budget, struct errinfo *e)
 {
         struct stat st;
+        bool gone = false;
         if (lstat(path, &st) != 0) {
                 if (errno == ENOENT || errno == ENOTDIR)
                         return UL_OK;
                 return fail_path(e, "look at", path);
         }
-        if (!S_ISDIR(st.st_mode))
-                return scrub_and_unlink(path, e);
-        int r = scrub_directory(path, 0, e);
-        return r == UL_OK ? sync_parent(path, e) : r;
+        int r;
+        if (S_ISDIR(st.st_mode)) {
+                r = scrub_directory(path, 0, budget, e);
+                gone = true;
+        } else {
+                r = scrub_entry(path, &gone, budget, e);
+        }
+        return r == UL_OK && gone ? sync_parent(path, e) : r;
+}
+
+int scrub_tree(const char *path, struct errinfo *e)
+{
+        return scrub_some(path, NULL, e);
+}
+
+int scrub_and_unlink(const char *path, struct errinfo *e)
+{
+        bool gone;
+        int r = scrub_entry(path, &gone, NULL, e);
+        return r == UL_OK && gone ? sync_parent(path, e) : r;
 }

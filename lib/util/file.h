@@ -38,6 +38,16 @@ bool file_exists(const char *path);
 
 /* Overwrites bytes [offset, offset + len) with zeros in place. Does not sync. */
 int scrub_range(int fd, uint64_t offset, uint64_t len, struct errinfo *e);
+/* What is erased in steps lowers *budget by the bytes that it overwrites, and by some for each file
+ * and folder that it syncs or removes; it returns UL_AGAIN (and says nothing in *e) once that is
+ * spent and something is left. The same call again goes on, also after a crash in between: what is
+ * done is gone. Where *budget was not 0, something was done. budget NULL: all of it at once. */
+
+/* Overwrites what a file holds past `keep` bytes, from its end on, fdatasyncs, and cuts it off. The
+ * new length is not synced. */
+int scrub_tail(int fd, uint64_t keep, uint64_t *budget, struct errinfo *e);
+/* scrub_tree in steps; `path` may be a file. */
+int scrub_some(const char *path, uint64_t *budget, struct errinfo *e);
 /* Overwrites the whole file with zeros, fdatasyncs, truncates, unlinks, syncs the directory.
  * An absent file is success. */
 int scrub_and_unlink(const char *path, struct errinfo *e);

@@ -82,7 +82,7 @@ static void check_file(const struct row_shape *s, uint32_t committed)
         if (viewed == 0)
                 rowview_close(&v);
         if (opened == 0) {
-                assert((rowfile_trim(f, committed, &e) == 0) == (viewed == 0));
+                assert((rowfile_trim(f, committed, NULL, &e) == 0) == (viewed == 0));
                 rowfile_close(&f);
         }
 }

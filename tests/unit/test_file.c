@@ -108,8 +108,19 @@ static int test_unlink(const char *path)
         return fault_hits('u') ? -1 : unlink(path);
 }
 
+/* What was cut off and not zero. */
+static uint64_t cut_bytes_not_zero;
+
 static int test_ftruncate(int fd, off_t len)
 {
+        char path[64];
+        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        FILE *f = fopen(path, "rb");
+        if (f != NULL && fseek(f, len, SEEK_SET) == 0)
+                for (int c = fgetc(f); c != EOF; c = fgetc(f))
+                        cut_bytes_not_zero += c != 0;
+        if (f != NULL)
+                fclose(f);
         return fault_hits('t') ? -1 : ftruncate(fd, len);
 }
 
@@ -451,6 +462,52 @@ static void a_scrub_that_fails_is_finished_by_the_next(void **state)
         }
 }
 
+static void a_large_file_is_scrubbed_in_steps_from_its_end_on(void **state)
+{
+        (void)state;
+        static uint8_t data[400001];
+        memset(data, 0xA5, sizeof data);
+        put_file(at("f"), data, sizeof data);
+        cut_bytes_not_zero = 0;
+        uint64_t left = sizeof data;
+        int steps = 0;
+        for (int r = UL_AGAIN; r == UL_AGAIN; steps++) {
+                uint64_t budget = 150000;
+                r = scrub_some(at("f"), &budget, NULL);
+                assert_int_equal(r, steps < 2 ? UL_AGAIN : UL_OK);
+                assert_int_equal(budget, 0);
+                left -= left < 150000 ? left : 150000;
+                if (left > 0) /* what is not its turn yet stands as it was */
+                        assert_content(at("f"), data, (size_t)left);
+        }
+        assert_int_equal(steps, 3);
+        assert_int_equal(cut_bytes_not_zero, 0);
+        assert_false(file_exists(at("f")));
+}
+
+static void a_tail_is_cut_off_in_steps_and_what_comes_before_it_stays(void **state)
+{
+        (void)state;
+        static uint8_t data[9000];
+        memset(data, 0xA5, sizeof data);
+        put_file(at("f"), data, sizeof data);
+        int fd = open(at("f"), O_RDWR);
+        uint64_t budget = 0;
+        assert_int_equal(scrub_tail(fd, 1000, &budget, NULL), UL_AGAIN);
+        assert_content(at("f"), data, sizeof data);
+        budget = 5000;
+        assert_int_equal(scrub_tail(fd, 1000, &budget, NULL), UL_AGAIN);
+        assert_content(at("f"), data, 4000);
+        budget = 5000;
+        assert_int_equal(scrub_tail(fd, 1000, &budget, NULL), UL_OK);
+        assert_content(at("f"), data, 1000);
+        budget = 0;
+        assert_int_equal(scrub_tail(fd, 1000, &budget, NULL), UL_OK);
+        assert_int_equal(scrub_tail(fd, 2000, NULL, NULL), UL_OK); /* there is no such tail */
+        assert_content(at("f"), data, 1000);
+        close(fd);
+}
+
 static void make_tree(void)
 {
         assert_int_equal(make_dirs(at("tree/a/b"), NULL), UL_OK);
@@ -485,6 +542,22 @@ static void a_tree_is_scrubbed_and_links_are_not_followed(void **state)
         assert_content(at("outside/file"), "untouched", 9);
         assert_int_equal(scrub_tree(at("keep"), NULL), UL_OK);
         assert_false(file_exists(at("keep")));
+}
+
+static void a_tree_is_scrubbed_in_steps_that_all_do_something(void **state)
+{
+        (void)state;
+        make_tree();
+        int steps = 0, r = UL_AGAIN;
+        for (; r == UL_AGAIN; steps++) {
+                uint64_t budget = 1 << 20; /* a few files */
+                r = scrub_some(at("tree"), &budget, NULL);
+                assert_true(steps < 400);
+        }
+        assert_int_equal(r, UL_OK);
+        assert_true(steps > 20);
+        assert_false(file_exists(at("tree")));
+        assert_content(at("outside/file"), "untouched", 9);
 }
 
 static void a_tree_that_fails_half_way_is_finished_by_the_next(void **state)
@@ -585,7 +658,10 @@ int main(void)
                 TEST(scrubbing_reaches_the_bytes_and_not_just_the_name),
                 TEST(scrubbing_a_link_spares_its_target),
                 TEST(a_scrub_that_fails_is_finished_by_the_next),
+                TEST(a_large_file_is_scrubbed_in_steps_from_its_end_on),
+                TEST(a_tail_is_cut_off_in_steps_and_what_comes_before_it_stays),
                 TEST(a_tree_is_scrubbed_and_links_are_not_followed),
+                TEST(a_tree_is_scrubbed_in_steps_that_all_do_something),
                 TEST(a_tree_that_fails_half_way_is_finished_by_the_next),
                 TEST(the_names_of_a_tree_are_synced_at_every_level_or_an_error_says_where),
                 TEST(no_descriptor_is_left_open),

@@ -427,16 +427,36 @@ static void trimming_cuts_uncommitted_rows_torn_ones_too(void **state)
         for (size_t tail = 0; tail <= 28; tail++) {
                 put_file(x->path, golden_u8, 64 + 28 + tail);
                 struct rowfile *f = open_u8(x, false);
-                assert_int_equal(rowfile_trim(f, 1, &x->e), 0);
-                assert_int_equal(rowfile_trim(f, 1, &x->e), 0);
+                assert_int_equal(rowfile_trim(f, 1, NULL, &x->e), 0);
+                assert_int_equal(rowfile_trim(f, 1, NULL, &x->e), 0);
                 rowfile_close(&f);
                 assert_file(x->path, golden_u8, 64 + 28);
         }
         struct rowfile *f = open_u8(x, false);
-        assert_int_equal(rowfile_trim(f, 2, &x->e), UL_CORRUPT);
-        assert_int_equal(rowfile_trim(f, 0, &x->e), 0);
+        assert_int_equal(rowfile_trim(f, 2, NULL, &x->e), UL_CORRUPT);
+        assert_int_equal(rowfile_trim(f, 0, NULL, &x->e), 0);
         rowfile_close(&f);
         assert_file(x->path, golden_u8, 64);
+}
+
+static void a_file_of_which_nothing_is_committed_gets_a_new_header(void **state)
+{
+        struct fixture *x = *state;
+        struct rowfile *f = NULL;
+        for (size_t bytes = 0; bytes <= sizeof golden_u8; bytes += 13) {
+                uint8_t damaged[sizeof golden_u8];
+                memcpy(damaged, golden_u8, sizeof damaged);
+                damaged[0] ^= 1;
+                put_file(x->path, damaged, bytes);
+                assert_int_equal(rowfile_open_to_erase(x->path, &u8_shape, 5, 2, &f, &x->e), 0);
+                uint64_t budget = 20;
+                int err;
+                while ((err = rowfile_renew(f, &u8_shape, 5, 2, &budget, &x->e)) == UL_AGAIN)
+                        budget = 20;
+                assert_int_equal(err, 0);
+                rowfile_close(&f);
+                assert_file(x->path, golden_u8, 64);
+        }
 }
 
 /* Stands in for the C library's: looks at what is about to be cut off. */
@@ -457,7 +477,7 @@ static void trimming_zeroes_before_it_truncates(void **state)
         struct fixture *x = *state;
         put_file(x->path, golden_u8, sizeof golden_u8 - 1);
         struct rowfile *f = open_u8(x, false);
-        assert_int_equal(rowfile_trim(f, 0, &x->e), 0);
+        assert_int_equal(rowfile_trim(f, 0, NULL, &x->e), 0);
         rowfile_close(&f);
         assert_int_equal(cut_bytes, 55);
         assert_true(cut_was_zero);
@@ -535,6 +555,7 @@ int main(void)
                 T(appending_overwrites_what_was_not_committed),
                 T(a_gap_is_never_appended_over),
                 T(trimming_cuts_uncommitted_rows_torn_ones_too),
+                T(a_file_of_which_nothing_is_committed_gets_a_new_header),
                 T(trimming_zeroes_before_it_truncates),
                 T(a_view_shows_only_what_is_committed),
                 T(widening_agrees_with_a_plain_loop_at_every_width),
