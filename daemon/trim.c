@@ -158,11 +158,32 @@ int upload_trim(struct model *m, bool keep_staged, struct errinfo *e)
         return err;
 }
 
+/* What is staged of it is being cut off by the loop, and whatever stands behind that (abort.c). */
+static int being_aborted(struct model *m, bool *being, struct errinfo *e)
+{
+        struct txn *t = NULL;
+        struct upload_row row;
+        uint32_t upload = 0;
+        *being = false;
+        int err = store_read(m->service->store, &t, e);
+        if (err != 0)
+                return err;
+        err = upload_staged(t, m->id, &upload);
+        if (err == 0 && upload != 0)
+                err = t_upload_get(t, upload, &row);
+        *being = err == 0 && upload != 0 && upload_called_off(&row);
+        txn_abort(&t);
+        return err == 0 ? 0 : ul_fail(e, err, "the model's staged upload cannot be read");
+}
+
 void upload_undo(struct model *m)
 {
         struct service *s = m->service;
         struct errinfo e = {0};
-        int err = upload_trim(m, true, &e);
+        bool being = false;
+        int err = being_aborted(m, &being, &e);
+        if (err == 0 && !being)
+                err = upload_trim(m, true, &e);
         m->untrimmed = err != 0;
         if (err == 0)
                 return;

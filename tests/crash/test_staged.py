@@ -134,3 +134,32 @@ def test_staged_rows_in_a_file_with_a_damaged_header_are_removed(make_daemon):
     wait("room for another", lambda: loads(daemon, row(10**6)) == 200)
     daemon.load("m", [row(n) for n in range(40)])
     daemon.train("m")
+
+
+def test_a_fault_that_is_over_is_not_taken_for_damage(make_daemon, tmp_path, passes):
+    """While a called-off upload is removed in several commits its rows are cut off already; what a
+    failed batch left is looked for in between."""
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+    faults = F.Faults(tmp_path / "faults", data)
+    daemon = make_daemon(*OPTIONS, data_dir=data, programs=BIN / "faults",
+                         env={**faults.env, "UNLEARND_CRASH_PASSES": str(passes)})
+    daemon.create(**CONFIG)
+    daemon.load("m", [row(n) for n in range(100)])
+    upload = Staged(daemon, [row(1000 + n) for n in range(3 * BATCH + 1)],
+                    rest=[row(20000 + n) for n in range(2 * BATCH)])
+    held = Held(passes, "staged.abort_recorded")
+    faults.on(F.WRITE, errno.EIO, "/probe", rule=1)  # no probe comes before the removal
+    faults.on(F.SYNC, errno.EIO, ".rows", rule=0)
+    upload.go_on()
+    assert upload.status == 503
+    faults.off(rule=0)
+    wait("the removal", lambda: not on_disk(daemon, row(1000)))  # its first step is held now, or soon
+    faults.on(F.UNLINK, 0, "/probe", rule=1)
+    wait("a probe", lambda: faults.seen(1) > 0)  # it waits for the writer
+    held.let_go()
+    wait("the end of the fault", lambda: lines(daemon, "recovered"))
+    wait("room for another", lambda: loads(daemon, row(10**6)) == 200)
+    held.end()
+    assert not lines(daemon, "rows_damaged") and daemon.model("m")["damaged_shards"] == 0
+    daemon.train("m")
