@@ -116,7 +116,7 @@ static int roll_back(struct hit *h, struct txn *t, const uint8_t id[ULID_BYTES],
         return err == 0 ? t_shard_put(t, h->model->id, h->shard, &shard) : err;
 }
 
-/* Waits with an earlier erasure for the retrain of a shard; nothing else is left to do there. */
+/* Waits with an earlier erasure for the retrain of a shard that its own records do not ask for. */
 static int stand_by(struct hit *h, struct txn *t, const uint8_t id[ULID_BYTES], int64_t deadline_ms)
 {
         struct shard_row shard;
@@ -124,7 +124,8 @@ static int stand_by(struct hit *h, struct txn *t, const uint8_t id[ULID_BYTES], 
         int err = t_shard_get(t, h->model->id, h->shard, &shard);
         if (err != 0)
                 return err;
-        h->slice = h->followed;
+        if (h->records == 0)
+                h->slice = h->followed;
         h->covered = true;
         if (shard.deadline_ms == 0 || deadline_ms < shard.deadline_ms)
                 shard.deadline_ms = deadline_ms;
@@ -153,9 +154,11 @@ static int apply(struct erase_one *o, struct txn *t, struct hits *h, const uint8
                         struct hit *hit = &h->hit[i];
                         if (hit->model != model)
                                 continue;
-                        err = hit->records > 0 ? roll_back(hit, t, id, &mrow, row->deadline_ms,
-                                                           row->forgotten_ms)
-                                               : stand_by(hit, t, id, row->deadline_ms);
+                        if (hit->records > 0)
+                                err = roll_back(hit, t, id, &mrow, row->deadline_ms,
+                                                row->forgotten_ms);
+                        if (err == 0 && !hit->covered && hit->followed != UINT32_MAX)
+                                err = stand_by(hit, t, id, row->deadline_ms);
                         row->scrubs_left += hit->scrubs;
                         row->shards_left += hit->covered;
                         if (err == 0 && hit->rolled_back) {
@@ -349,6 +352,8 @@ static int make_erasure(struct service *s, struct txn *t, struct erase_one *o,
                 err = pending_begin(t, from->id, row);
         if (err == 0)
                 err = erasure_settle(s, t, from->id, row, *affected, row->forgotten_ms);
+        if (err == 0 && row->state == ERASURE_FORGOTTEN)
+                err = overlap_keep(&h, t, from->id);
         if (err == 0 && row->state == ERASURE_FORGOTTEN)
                 err = opendsr_tell(s, t, from->id, row);
         CRASH_POINT("erase.recorded");

@@ -81,8 +81,8 @@ void hits_clear(struct hits *h)
         registry_release(h->models, h->model_count);
         free(h->hit);
         free(h->uploads);
-        free(h->follows);
-        free(h->noted);
+        buf_free(&h->follows, false);
+        buf_free(&h->noted, false);
         *h = (struct hits){0};
 }
 
@@ -287,8 +287,7 @@ static int record_hit(struct hits *h, struct txn *t, struct model *m, const stru
         if (in_scope && subject_named(r, row.subject, r->subject_count))
                 return 0; /* forgotten with its subject */
         if (subject.erased)
-                return id != NULL ? overlap_suppressed(h, t, row.subject, m, SUPPRESS_SUBJECT, id)
-                                  : 0;
+                return id != NULL ? overlap_person(h, t, row.subject, m, id) : 0;
         struct hit *hit = hit_of(h, m, row.shard);
         if (hit == NULL)
                 return UL_NOMEM;
@@ -304,7 +303,7 @@ static int record_hit(struct hits *h, struct txn *t, struct model *m, const stru
         (void)tombstone_slice(t, m->id, row.shard, row.slice, 1);
         (void)t_subject_less(t, m->id, row.subject, &subject, row.slice);
         (void)t_record_del(t, m->id, record);
-        err = overlap_note(h, t, row.subject, id);
+        err = overlap_note(h, t, row.subject, m, id);
         return err != 0 ? err
                         : hits_scrub(t, id, m->id, SCRUB_RECORD, record,
                                      &(struct scrub_row){.shard = row.shard,
@@ -354,7 +353,5 @@ int hits_collect(struct hits *h, struct txn *t, const struct erase_request *r, c
                 if (err == 0)
                         err = record_hit(h, t, m, r, i, id);
         }
-        if (err == 0 && id != NULL)
-                err = overlap_keep(h, t, id);
         return err == 0 ? 0 : ul_fail(e, err, "the index cannot be read or changed");
 }

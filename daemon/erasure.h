@@ -29,12 +29,12 @@ struct hits {
         uint32_t scope_count; /* the first ones: where subjects are looked for */
         uint32_t *uploads;    /* [upload_count] staged uploads that were hit and called off */
         uint32_t upload_count;
-        uint8_t (*follows)[ULID_BYTES]; /* [follow_count] earlier erasures of the same people */
+        bool going; /* all models are asked for, and some are being deleted */
+        /* overlap.c */
+        struct buf follows; /* ULIDs: earlier erasures whose scrubs it waits for */
+        struct buf noted;   /* whose records it takes one by one: slots, as they are kept */
         uint32_t follow_count;
-        uint8_t (*noted)[PSEUDONYM_BYTES]; /* [noted_count] whose records it takes one by one */
-        uint32_t noted_count;
-        bool going;           /* all models are asked for, and some are being deleted */
-        uint32_t going_count; /* targets in t_scrub that end with such a model */
+        uint32_t going_count; /* targets in t_scrub that end with a model being deleted */
 };
 /* A scrub target beside those of tables.h: an earlier erasure (named in the key's pseudonym, model
  * 0) that took the data already and has not overwritten it yet. */
@@ -53,28 +53,30 @@ int hits_scrub(struct txn *t, const uint8_t *id, uint32_t model, enum scrub_kind
                const uint8_t pseudonym[PSEUDONYM_BYTES], const struct scrub_row *row);
 
 /* --- overlap.c: whom an earlier erasure, or the deletion of a model, is taking away already --- */
-/* By the suppression that the earlier one made, before it becomes this erasure's. */
-int overlap_suppressed(struct hits *h, struct txn *t, const uint8_t pseudonym[PSEUDONYM_BYTES],
-                       struct model *m, enum suppression_kind kind, const uint8_t *id);
-/* The same in every model of the scope, and earlier erasures of the person's records. */
+/* Before the suppressions become this erasure's. A subject, in every model where it looks. */
 int overlap_subject(struct hits *h, struct txn *t, const uint8_t subject[PSEUDONYM_BYTES],
                     const uint8_t *id);
-/* A record of this person goes by itself; overlap_keep() records all of them at the end. */
-int overlap_note(struct hits *h, struct txn *t, const uint8_t subject[PSEUDONYM_BYTES],
-                 const uint8_t *id);
-int overlap_keep(const struct hits *h, struct txn *t, const uint8_t *id);
-/* The person in models that are being deleted. */
-int overlap_going(struct hits *h, struct txn *t, const uint8_t subject[PSEUDONYM_BYTES],
-                  const uint8_t *id);
-/* The suppression that the erasure made of this pseudonym is lifted: what overlaps with it is found
- * without, from now on. */
-int overlap_lifted(struct txn *t, const uint8_t pseudonym[PSEUDONYM_BYTES],
-                   const uint8_t erasure[ULID_BYTES]);
 /* A record by its own name. */
 int overlap_record(struct hits *h, struct txn *t, const uint8_t record[PSEUDONYM_BYTES],
                    struct model *m, const uint8_t *id);
+/* A record that goes with this person, whom an earlier one took. */
+int overlap_person(struct hits *h, struct txn *t, const uint8_t subject[PSEUDONYM_BYTES],
+                   struct model *m, const uint8_t *id);
+/* A record of this person goes by itself. */
+int overlap_note(struct hits *h, struct txn *t, const uint8_t subject[PSEUDONYM_BYTES],
+                 struct model *m, const uint8_t *id);
+/* Keeps what was noted: the erasure is recorded, and has not ended. */
+int overlap_keep(const struct hits *h, struct txn *t, const uint8_t id[ULID_BYTES]);
+/* The person in models that are being deleted. */
+int overlap_going(struct hits *h, struct txn *t, const uint8_t subject[PSEUDONYM_BYTES],
+                  const uint8_t *id);
+/* The suppression (scope, or 0) that the erasure made of this pseudonym is lifted: what overlaps
+ * with it is found without, from now on. */
+int overlap_lifted(struct txn *t, const uint8_t pseudonym[PSEUDONYM_BYTES], uint32_t scope,
+                   const uint8_t erasure[ULID_BYTES]);
 /* It is completed: nobody has to wait for it any more. */
 int overlap_end(struct txn *t, const uint8_t id[ULID_BYTES]);
+
 int64_t erasure_default_deadline(enum erase_regulation regulation, int64_t received_ms);
 
 /* Where an erasure comes from: a client now, a release, or the ledger. */

@@ -49,7 +49,8 @@ static int keep_overlap(struct txn *t, const struct gathered *g)
 {
         int err = 0;
         for (uint32_t i = 0; i < g->count && err == 0; i++)
-                err = overlap_lifted(t, g->pseudonym, g->entries[i].row.erasure);
+                err = overlap_lifted(t, g->pseudonym, g->entries[i].model,
+                                     g->entries[i].row.erasure);
         return err;
 }
 

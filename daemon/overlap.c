@@ -4,11 +4,44 @@
  * bytes are overwritten, nor completed before the shards are retrained. So it waits with whoever
  * does that. The earlier one may have touched more than these people: better late than wrong. */
 #include "daemon/erasure.h"
+#include "daemon/erasure_ledger.h"
 #include "daemon/state.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* --- lists of items of one size --- */
+
+static bool holds(const struct buf *list, const void *item, size_t size)
+{
+        for (size_t at = 0; at < list->len; at += size)
+                if (memcmp(list->data + at, item, size) == 0)
+                        return true;
+        return false;
+}
+
+static int add(struct txn *t, struct buf *list, const void *item, size_t size)
+{
+        buf_append(list, item, size);
+        return list->failed ? txn_fail(t, UL_NOMEM) : 0;
+}
+
+/* Appends the items that the blob holds; none: 0. */
+static int list_get(struct txn *t, const char *name, size_t size, struct buf *out)
+{
+        int err = t_blob_get(t, name, out);
+        if (err == 0 && out->len % size != 0)
+                err = txn_fail(t, UL_CORRUPT);
+        return err == UL_NOT_FOUND ? 0 : err;
+}
+
+static int list_put(struct txn *t, const char *name, const struct buf *list)
+{
+        return list->len == 0 ? t_blob_del(t, name) : t_blob_put(t, name, list->data, list->len);
+}
+
+/* --- waiting --- */
 
 /* The shards of the model that wait for the retrain of an earlier erasure. */
 static int wait_for_shards(struct hits *h, struct model *m, const struct erasure_affected *affected,
@@ -29,15 +62,13 @@ static int wait_for_shards(struct hits *h, struct model *m, const struct erasure
 static int wait_for_scrub(struct hits *h, struct txn *t, const uint8_t earlier[ULID_BYTES],
                           const uint8_t *id)
 {
-        for (uint32_t i = 0; i < h->follow_count; i++)
-                if (memcmp(h->follows[i], earlier, ULID_BYTES) == 0)
-                        return 0;
-        void *grown = realloc(h->follows, (h->follow_count + 1) * sizeof *h->follows);
-        if (grown == NULL)
-                return txn_fail(t, UL_NOMEM);
-        h->follows = grown;
-        memcpy(h->follows[h->follow_count++], earlier, ULID_BYTES);
-        return hits_scrub(t, id, 0, (enum scrub_kind)SCRUB_FOLLOW, earlier, &(struct scrub_row){0});
+        if (holds(&h->follows, earlier, ULID_BYTES))
+                return 0;
+        h->follow_count++;
+        int err = add(t, &h->follows, earlier, ULID_BYTES);
+        return err != 0 ? err
+                        : hits_scrub(t, id, 0, (enum scrub_kind)SCRUB_FOLLOW, earlier,
+                                     &(struct scrub_row){0});
 }
 
 /* models: [count], in which both are about these people. */
@@ -61,8 +92,10 @@ static int wait_for(struct hits *h, struct txn *t, const uint8_t earlier[ULID_BY
         return err;
 }
 
-int overlap_suppressed(struct hits *h, struct txn *t, const uint8_t pseudonym[PSEUDONYM_BYTES],
-                       struct model *m, enum suppression_kind kind, const uint8_t *id)
+/* By the suppression that the earlier one made. */
+static int wait_for_suppressor(struct hits *h, struct txn *t,
+                               const uint8_t pseudonym[PSEUDONYM_BYTES], struct model *m,
+                               enum suppression_kind kind, const uint8_t *id)
 {
         struct suppression_row by;
         int err = t_suppression_get(t, pseudonym, m->scope, kind, &by);
@@ -72,134 +105,200 @@ int overlap_suppressed(struct hits *h, struct txn *t, const uint8_t pseudonym[PS
 }
 
 /* --- where no suppression says it: of single records, and where it was lifted ---
- * "erasing/PSEUDONYM": the newest erasure that took records of the person one by one, which waits
- * for the one before it, or whose suppression was lifted; "erasing-by/ERASURE": of whom. Both until
- * that erasure is completed. */
+ * "erasing/PSEUDONYM": slots, each the newest erasure in one scope (of a model, or 0: all of them)
+ * that took records of the person one by one, or whose suppression was lifted. Whoever takes a slot
+ * has waited for the one that it takes it from, so one a scope is enough, and scopes bound them.
+ * "erasing-by/ERASURE": the persons. Both until that erasure is completed. */
 
-enum { NAME_SIZE = 64 };
+enum { SLOT_BYTES = ULID_BYTES + 4, NOTE_BYTES = PSEUDONYM_BYTES + 4, NAME_SIZE = 64 };
 
-static const char *subject_blob(const uint8_t subject[PSEUDONYM_BYTES], char out[NAME_SIZE])
+static uint32_t scope_of(const uint8_t item[ULID_BYTES + 4])
+{
+        return get_be32(item + ULID_BYTES);
+}
+
+static void make_item(uint8_t item[ULID_BYTES + 4], const uint8_t who[ULID_BYTES], uint32_t scope)
+{
+        memcpy(item, who, ULID_BYTES);
+        put_be32(item + ULID_BYTES, scope);
+}
+
+static const char *slots_name(const uint8_t person[PSEUDONYM_BYTES], char out[NAME_SIZE])
 {
         char hex[2 * PSEUDONYM_BYTES + 1];
-        (void)snprintf(out, NAME_SIZE, "erasing/%s", hex_encode(subject, PSEUDONYM_BYTES, hex));
+        (void)snprintf(out, NAME_SIZE, "erasing/%s", hex_encode(person, PSEUDONYM_BYTES, hex));
         return out;
 }
 
-static const char *erasure_blob(const uint8_t id[ULID_BYTES], char out[NAME_SIZE])
+static const char *persons_name(const uint8_t erasure[ULID_BYTES], char out[NAME_SIZE])
 {
         char text[ULID_TEXT + 1];
-        (void)snprintf(out, NAME_SIZE, "erasing-by/%s", ulid_format(id, text));
+        (void)snprintf(out, NAME_SIZE, "erasing-by/%s", ulid_format(erasure, text));
         return out;
 }
 
-/* *found: there is one. */
-static int newest_of(struct txn *t, const uint8_t subject[PSEUDONYM_BYTES], uint8_t id[ULID_BYTES],
-                     bool *found)
+/* models: [count], where the person is looked for. What was taken of a model that is being deleted
+ * is in nobody's scope any more: while there is one, who asks for all heeds every slot. */
+static int wait_for_slots(struct hits *h, struct txn *t, const uint8_t person[PSEUDONYM_BYTES],
+                          struct model *const *models, uint32_t count, const uint8_t *id)
 {
         char name[NAME_SIZE];
-        struct buf b = {0};
-        int err = t_blob_get(t, subject_blob(subject, name), &b);
-        *found = err == 0;
-        if (err == 0 && b.len != ULID_BYTES)
-                err = txn_fail(t, UL_CORRUPT);
-        if (err == 0)
-                memcpy(id, b.data, ULID_BYTES);
-        buf_free(&b, false);
-        return err == UL_NOT_FOUND ? 0 : err;
-}
-
-static int wait_for_newest(struct hits *h, struct txn *t, const uint8_t subject[PSEUDONYM_BYTES],
-                           const uint8_t *id)
-{
-        uint8_t earlier[ULID_BYTES];
-        bool found = false;
-        int err = newest_of(t, subject, earlier, &found);
-        return err == 0 && found ? wait_for(h, t, earlier, h->models, h->model_count, id) : err;
+        struct buf slots = {0};
+        int err = list_get(t, slots_name(person, name), SLOT_BYTES, &slots);
+        for (size_t at = 0; at < slots.len && err == 0; at += SLOT_BYTES) {
+                const uint8_t *slot = slots.data + at;
+                if (scope_of(slot) == 0 || h->going)
+                        err = wait_for(h, t, slot, models, count, id);
+                for (uint32_t i = 0; i < count && err == 0; i++)
+                        if (models[i]->scope == scope_of(slot))
+                                err = wait_for(h, t, slot, &models[i], 1, id);
+        }
+        buf_free(&slots, false);
+        return err;
 }
 
 int overlap_subject(struct hits *h, struct txn *t, const uint8_t subject[PSEUDONYM_BYTES],
                     const uint8_t *id)
 {
-        int err = wait_for_newest(h, t, subject, id);
+        int err = wait_for_slots(h, t, subject, h->models, h->scope_count, id);
         for (uint32_t k = 0; k < h->scope_count && err == 0; k++) {
-                err = overlap_suppressed(h, t, subject, h->models[k], SUPPRESS_SUBJECT, id);
+                err = wait_for_suppressor(h, t, subject, h->models[k], SUPPRESS_SUBJECT, id);
                 if (err == 0)
-                        err = overlap_suppressed(h, t, subject, h->models[k], SUPPRESS_RECORD, id);
+                        err = wait_for_suppressor(h, t, subject, h->models[k], SUPPRESS_RECORD, id);
         }
         return err;
 }
 
-int overlap_note(struct hits *h, struct txn *t, const uint8_t subject[PSEUDONYM_BYTES],
-                 const uint8_t *id)
+int overlap_person(struct hits *h, struct txn *t, const uint8_t subject[PSEUDONYM_BYTES],
+                   struct model *m, const uint8_t *id)
 {
-        for (uint32_t i = 0; i < h->noted_count; i++)
-                if (memcmp(h->noted[i], subject, PSEUDONYM_BYTES) == 0)
-                        return 0;
-        void *grown = realloc(h->noted, (h->noted_count + 1) * sizeof *h->noted);
-        if (grown == NULL)
-                return txn_fail(t, UL_NOMEM);
-        h->noted = grown;
-        memcpy(h->noted[h->noted_count++], subject, PSEUDONYM_BYTES);
-        return wait_for_newest(h, t, subject, id);
+        int err = wait_for_slots(h, t, subject, &m, 1, id);
+        return err == 0 ? wait_for_suppressor(h, t, subject, m, SUPPRESS_SUBJECT, id) : err;
 }
 
-int overlap_keep(const struct hits *h, struct txn *t, const uint8_t *id)
-{
-        char name[NAME_SIZE];
-        int err = 0;
-        for (uint32_t i = 0; i < h->noted_count && err == 0; i++)
-                err = t_blob_put(t, subject_blob(h->noted[i], name), id, ULID_BYTES);
-        if (err == 0 && h->noted_count > 0)
-                err = t_blob_put(t, erasure_blob(id, name), h->noted,
-                                 h->noted_count * sizeof *h->noted);
-        return err;
-}
-
+/* A record without a subject is its own: the person's suppression names it too. */
 int overlap_record(struct hits *h, struct txn *t, const uint8_t record[PSEUDONYM_BYTES],
                    struct model *m, const uint8_t *id)
 {
-        int err = wait_for_newest(h, t, record, id);
-        return err == 0 ? overlap_suppressed(h, t, record, m, SUPPRESS_RECORD, id) : err;
+        int err = overlap_person(h, t, record, m, id);
+        return err == 0 ? wait_for_suppressor(h, t, record, m, SUPPRESS_RECORD, id) : err;
 }
 
-int overlap_lifted(struct txn *t, const uint8_t pseudonym[PSEUDONYM_BYTES],
+int overlap_note(struct hits *h, struct txn *t, const uint8_t subject[PSEUDONYM_BYTES],
+                 struct model *m, const uint8_t *id)
+{
+        uint8_t note[NOTE_BYTES];
+        make_item(note, subject, m->scope);
+        if (holds(&h->noted, note, NOTE_BYTES))
+                return 0;
+        int err = add(t, &h->noted, note, NOTE_BYTES);
+        return err == 0 ? wait_for_slots(h, t, subject, &m, 1, id) : err;
+}
+
+/* Whether the erasure took effect after the other. */
+static int came_after(struct txn *t, const uint8_t erasure[ULID_BYTES],
+                      const uint8_t other[ULID_BYTES], bool *after)
+{
+        uint8_t mine[ULID_BYTES], its[ULID_BYTES];
+        int err = erasure_order(t, erasure, mine);
+        if (err == 0)
+                err = erasure_order(t, other, its);
+        *after = err == 0 && memcmp(mine, its, ULID_BYTES) > 0;
+        return err;
+}
+
+static int take_slot(struct txn *t, const uint8_t person[PSEUDONYM_BYTES], uint32_t scope,
+                     const uint8_t erasure[ULID_BYTES])
+{
+        char name[NAME_SIZE];
+        uint8_t slot[SLOT_BYTES];
+        struct buf slots = {0};
+        bool after = true;
+        size_t at = 0;
+        int err = list_get(t, slots_name(person, name), SLOT_BYTES, &slots);
+        make_item(slot, erasure, scope);
+        while (at < slots.len && scope_of(slots.data + at) != scope)
+                at += SLOT_BYTES;
+        if (err == 0 && at == slots.len)
+                err = add(t, &slots, slot, SLOT_BYTES);
+        else if (err == 0)
+                err = came_after(t, erasure, slots.data + at, &after);
+        if (err == 0 && after) {
+                memcpy(slots.data + at, slot, SLOT_BYTES);
+                err = list_put(t, name, &slots);
+        }
+        buf_free(&slots, false);
+        return err;
+}
+
+static int persons_add(struct txn *t, const uint8_t erasure[ULID_BYTES], struct buf *persons,
+                       const uint8_t person[PSEUDONYM_BYTES], uint32_t scope)
+{
+        int err = 0;
+        if (!holds(persons, person, PSEUDONYM_BYTES))
+                err = add(t, persons, person, PSEUDONYM_BYTES);
+        return err == 0 ? take_slot(t, person, scope, erasure) : err;
+}
+
+int overlap_keep(const struct hits *h, struct txn *t, const uint8_t id[ULID_BYTES])
+{
+        char name[NAME_SIZE];
+        struct buf persons = {0};
+        int err = 0;
+        for (size_t at = 0; at < h->noted.len && err == 0; at += NOTE_BYTES)
+                err = persons_add(t, id, &persons, h->noted.data + at,
+                                  scope_of(h->noted.data + at));
+        if (err == 0)
+                err = list_put(t, persons_name(id, name), &persons);
+        buf_free(&persons, false);
+        return err;
+}
+
+int overlap_lifted(struct txn *t, const uint8_t pseudonym[PSEUDONYM_BYTES], uint32_t scope,
                    const uint8_t erasure[ULID_BYTES])
 {
         char name[NAME_SIZE];
         struct erasure_row row;
-        struct buf of = {0};
+        struct buf persons = {0};
         int err = t_erasure_get(t, erasure, &row, NULL);
         if (err != 0 || row.state != ERASURE_FORGOTTEN)
                 return err == UL_NOT_FOUND ? 0 : err; /* of another instance, or over */
-        err = t_blob_get(t, erasure_blob(erasure, name), &of);
-        err = err == UL_NOT_FOUND ? 0 : err;
-        buf_append(&of, pseudonym, PSEUDONYM_BYTES);
-        if (err == 0 && of.failed)
-                err = txn_fail(t, UL_NOMEM);
+        err = list_get(t, persons_name(erasure, name), PSEUDONYM_BYTES, &persons);
         if (err == 0)
-                err = t_blob_put(t, name, of.data, of.len);
+                err = persons_add(t, erasure, &persons, pseudonym, scope);
         if (err == 0)
-                err = t_blob_put(t, subject_blob(pseudonym, name), erasure, ULID_BYTES);
-        buf_free(&of, false);
+                err = list_put(t, name, &persons);
+        buf_free(&persons, false);
+        return err;
+}
+
+static int leave_slots(struct txn *t, const uint8_t person[PSEUDONYM_BYTES],
+                       const uint8_t erasure[ULID_BYTES])
+{
+        char name[NAME_SIZE];
+        struct buf slots = {0}, others = {0};
+        int err = list_get(t, slots_name(person, name), SLOT_BYTES, &slots);
+        for (size_t at = 0; at < slots.len && err == 0; at += SLOT_BYTES)
+                if (memcmp(slots.data + at, erasure, ULID_BYTES) != 0)
+                        err = add(t, &others, slots.data + at, SLOT_BYTES);
+        if (err == 0 && others.len != slots.len)
+                err = list_put(t, name, &others);
+        buf_free(&others, false);
+        buf_free(&slots, false);
         return err;
 }
 
 int overlap_end(struct txn *t, const uint8_t id[ULID_BYTES])
 {
         char name[NAME_SIZE];
-        uint8_t newest[ULID_BYTES];
-        struct buf b = {0};
-        bool found = false;
-        int err = t_blob_get(t, erasure_blob(id, name), &b);
-        for (size_t at = 0; err == 0 && at + PSEUDONYM_BYTES <= b.len; at += PSEUDONYM_BYTES) {
-                err = newest_of(t, b.data + at, newest, &found);
-                if (err == 0 && found && memcmp(newest, id, ULID_BYTES) == 0)
-                        err = t_blob_del(t, subject_blob(b.data + at, name));
-        }
-        if (err == 0)
-                err = t_blob_del(t, erasure_blob(id, name));
-        buf_free(&b, false);
-        return err == UL_NOT_FOUND ? 0 : err;
+        struct buf persons = {0};
+        int err = list_get(t, persons_name(id, name), PSEUDONYM_BYTES, &persons);
+        for (size_t at = 0; at < persons.len && err == 0; at += PSEUDONYM_BYTES)
+                err = leave_slots(t, persons.data + at, id);
+        if (err == 0 && persons.len > 0)
+                err = t_blob_del(t, name);
+        buf_free(&persons, false);
+        return err;
 }
 
 /* --- models that are being deleted --- */

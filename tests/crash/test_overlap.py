@@ -101,7 +101,7 @@ def test_a_person_in_a_model_that_is_being_deleted_is_scrubbed_with_it(make_daem
     for name in ("m", "stays"):
         d.create(**{**CONFIG, "name": name, "shards": 1})
         d.load(name, PEOPLE if name == "m" else PEOPLE[:5])
-    faults.on(F.UNLINK | F.WRITE | F.SYNC, errno.EIO, "models/m/")
+    faults.on(F.UNLINK | F.WRITE, errno.EIO, "models/m/")
 
     def delete():
         try:
@@ -119,7 +119,7 @@ def test_a_person_in_a_model_that_is_being_deleted_is_scrubbed_with_it(make_daem
     assert count_in(d, PEOPLE[7]) > 0, "it is on the disk still, or this test shows nothing"
     assert state(d, here)["state"] == "forgotten" and certified(d, here) == 409
     d.kill()
-    d.start()
+    d.start(faults.env)
     assert state(d, here)["state"] == "forgotten"
     faults.off()
     wait("the end", lambda: state(d, here)["state"] == "completed")
@@ -143,3 +143,136 @@ def test_a_lift_in_between_changes_nothing_of_it(m, tmp_path, body):
     back()
     wait("the end", lambda: state(m, second)["state"] == "completed")
     assert scrubbed(m, first) <= scrubbed(m, second) and not count_in(m, P3[0])
+
+
+# --- not the newest one alone: each of those that the person waits for ---
+
+
+def lift_all(daemon):
+    for pseudonym in {held["pseudonym"] for held in daemon.ok("GET", "/v1/suppressions")["items"]}:
+        assert daemon.delete(f"/v1/suppressions/{pseudonym}").status_code == 204
+
+
+def elsewhere_is_done(daemon):
+    """Whatever the daemon had to do at once is done."""
+    other = daemon.erase(wait=False, subjects=["nobody"])
+    wait("somebody else's end", lambda: state(daemon, other)["state"] == "completed")
+
+
+TWO_MODELS = {
+    "lifted, of one model each": ([{"subjects": ["p3"], "models": ["m"]},
+                                   {"subjects": ["p3"], "models": ["b"]}], {"subjects": ["p3"]}),
+    "records of one model each": ([records(P3), records(P3, "b")], {"subjects": ["p3"]}),
+    "records, and lifted": ([records(P3), {"subjects": ["p3"], "models": ["b"]}], {"subjects": ["p3"]}),
+}
+
+
+@pytest.mark.parametrize("story", TWO_MODELS)
+def test_the_third_waits_for_the_first_though_the_second_has_ended(m, tmp_path, story):
+    before, after = TWO_MODELS[story]
+    m.create(**{**CONFIG, "name": "b", "shards": 1})
+    m.load("b", PEOPLE)
+    back = put_aside(m, tmp_path, 0)
+    first, second = [m.erase(wait=False, **body) for body in before]
+    wait("the second's end", lambda: state(m, second)["state"] == "completed")
+    lift_all(m)
+    third = m.erase(wait=False, **after)
+    elsewhere_is_done(m)
+    assert not scrubbed(m, first) and not scrubbed(m, third) and certified(m, third) == 409
+    m.restart()
+    elsewhere_is_done(m)
+    assert not scrubbed(m, third)
+    back()
+    wait("the end", lambda: state(m, third)["state"] == "completed")
+    assert scrubbed(m, first) <= scrubbed(m, third) and not count_in(m, P3[0])
+
+
+def test_a_lift_of_two_keeps_both(make_daemon, tmp_path):
+    """Neither of them knows of the other, and whoever comes later for one model waits for that one."""
+    d = make_daemon("--gather-window-ms", "3600000")
+    for name in ("m", "b"):
+        d.create(**{**CONFIG, "name": name, "shards": 1})
+        d.load(name, PEOPLE)
+        d.train(name)
+    earlier = [d.erase(wait=False, subjects=["p3"], models=[name]) for name in ("m", "b")]
+    wait("the scrubs", lambda: all(scrubbed(d, e) for e in earlier))
+    lift_all(d)
+    one = {name: d.erase(wait=False, subjects=["p3"], models=[name]) for name in ("m", "b")}
+    lift_all(d)
+    every = d.erase(wait=False, subjects=["p3"])
+    wait("the scrubs", lambda: all(scrubbed(d, e) for e in [*one.values(), every]))
+    for name, e in one.items():
+        assert [(a["model"], a["state"]) for a in state(d, e)["affected"]] == [(name, "retraining")]
+    assert sorted((a["model"], a["state"]) for a in state(d, every)["affected"]) == \
+        [("b", "retraining"), ("m", "retraining")]
+    assert certified(d, every) == 409
+    d.stop()
+    quick = make_daemon("--gather-window-ms", "0", data_dir=str(d.data_dir))
+    for e in (*earlier, *one.values(), every):
+        quick.wait_erasure(e["id"])
+        assert certified(quick, e) == 200
+
+
+def test_a_record_of_a_lifted_person_waits_for_the_person(m, tmp_path):
+    back = put_aside(m, tmp_path, 0)
+    m.erase(wait=False, subjects=["p3"])
+    lift_all(m)
+    second = m.erase(wait=False, **records(P3[:1]))
+    elsewhere_is_done(m)
+    assert second["matched"] == 0 and not scrubbed(m, second)
+    back()
+    wait("the end", lambda: state(m, second)["state"] == "completed")
+    assert not count_in(m, P3[0])
+
+
+def test_a_record_that_is_its_own_person_waits_for_the_retrain(make_daemon):
+    """Scrubbed, it is not in the index any more: the person's suppression tells of it."""
+    d = make_daemon("--gather-window-ms", "3600000")
+    d.create(**{**CONFIG, "shards": 1})
+    d.load("m", [{k: v for k, v in r.items() if k != "subject"} for r in PEOPLE])
+    d.train("m")
+    first = d.erase(wait=False, subjects=["r3"])
+    wait("the scrub", lambda: scrubbed(d, first))
+    second = d.erase(wait=False, **records(P3[:1]))
+    assert second["matched"] == 0 and state(d, second)["state"] == "forgotten"
+    assert [a["state"] for a in second["affected"]] == ["retraining"]
+
+
+LATE = [row(100 + n, "p3") for n in range(2)]
+OPEN_SLICE = {
+    "records trained on, the rest of the person open":
+        ([records(P3), None, {"subjects": ["p3"]}], {"subjects": ["p3"]}),
+    "records trained on, an open record, the person":
+        ([None, records(P3), records(LATE)], {"subjects": ["p3"]}),
+    "the person, lifted and back": ([{"subjects": ["p3"]}, None, {"subjects": ["p3"]}],
+                                    {"subjects": ["p3"]}),
+}
+
+
+@pytest.mark.parametrize("story", OPEN_SLICE)
+def test_records_in_an_open_slice_do_not_end_the_wait_for_the_retrain(make_daemon, story):
+    before, after = OPEN_SLICE[story]
+    d = make_daemon("--gather-window-ms", "3600000")
+    d.create(**{**CONFIG, "shards": 1, "slices": 2})
+    d.load("m", PEOPLE)
+    d.train("m")
+    erasures = []
+    for body in before:
+        if body is None:  # more of the person arrives, in a slice that nothing covers
+            wait("the scrubs", lambda: all(scrubbed(d, e) for e in erasures))
+            lift_all(d)
+            assert d.load("m", LATE)["accepted"] == len(LATE)
+        else:
+            erasures.append(d.erase(wait=False, **body))
+    erasures.append(d.erase(wait=False, **after))
+    wait("the scrubs", lambda: all(scrubbed(d, e) for e in erasures))
+    assert [e["matched"] > 0 for e in erasures] == [True, True, False]
+    for e in erasures:
+        assert [(a["shard"], a["state"]) for a in state(d, e)["affected"]] == [(0, "retraining")]
+        assert state(d, e)["state"] == "forgotten" and certified(d, e) == 409
+    d.stop()
+    quick = make_daemon("--gather-window-ms", "0", data_dir=str(d.data_dir))
+    for e in erasures:
+        quick.wait_erasure(e["id"])
+        assert certified(quick, e) == 200
+    assert all(s["identical"] for s in quick.verify("m"))
