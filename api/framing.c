@@ -3,7 +3,8 @@
  * could read in two ways would let a client hide a second request in the first (request smuggling;
  * RFC 9112, 6.3 and 11.2). libmicrohttpd 0.9.75 takes the first of two lengths, passes over a
  * length beside a Transfer-Encoding, reads a body of an unknown coding until the connection ends,
- * and takes "Content-Length : 5" for a name of its own.
+ * takes "Content-Length : 5" for a name of its own, and a bare CR, at which others end a line, for
+ * a part of the value.
  *
  * Folded headers (obs-fold; RFC 9112, 5.2) it glues together wrongly: the continuation goes behind
  * the *name*, so that "Content-Length:\r\n 18" arrives as "Content-Length18" with no value. All
@@ -18,7 +19,7 @@
 struct headers {
         uint32_t hosts, lengths, codings;
         bool chunked;   /* every coding is "chunked" */
-        bool malformed; /* a name that is no token */
+        bool malformed; /* a name that is no token, or a value with a CR in it */
         bool folded;    /* a value that goes on in the next line */
 };
 
@@ -66,7 +67,7 @@ static enum MHD_Result visit(void *arg, enum MHD_ValueKind kind, const char *nam
 {
         (void)kind;
         struct headers *h = arg;
-        if (!is_token(name, name_len)) {
+        if (!is_token(name, name_len) || (value != NULL && memchr(value, '\r', value_len))) {
                 h->malformed = true;
         } else if (is_folded(name, name_len, value)) {
                 h->folded = true;
@@ -89,7 +90,7 @@ bool framing_refuse(struct request *req, const char *version)
         int status = 400;
         MHD_get_connection_values_n(req->connection, MHD_HEADER_KIND, visit, &h);
         if (h.malformed) {
-                fault = "the name of a header has a character that no name can have";
+                fault = "a header has a character in its name or value that it cannot have";
         } else if (h.folded) {
                 fault = "a header goes on in the next line (obsolete line folding)";
         } else if (h.hosts > 1 || (h.hosts == 0 && !http_1_0)) {

@@ -50,6 +50,8 @@ DOUBTFUL = {
     "a length folded twice": ([b"Content-Length:\r\n \r\n  %d" % len(INFER)], INFER),
     "a folded coding": ([b"Transfer-Encoding:\r\n chunked", b"Content-Length: 5"], chunk(b"")),
     "a coding folded in two": ([b"transfer-encoding: chun\r\n ked"], ONE_CHUNK),
+    "a length behind a bare CR": ([b"X-Note: a\rContent-Length: %d" % len(INFER)], INFER),
+    "a coding behind a bare CR": ([LENGTH, b"X-Note: a\rTransfer-Encoding: chunked"], INFER),
     "a folded host": ([LENGTH, b"Host:\r\n evil"], INFER),
     "a folded header of another name": ([LENGTH, b"X-Note: a\r\n b"], INFER),
     "another header, folded before the length": ([b"X-Note: a\r\n\tb", LENGTH], INFER),
