@@ -20,7 +20,8 @@
 
 enum health_reason {
         HEALTH_STORE,  /* a commit: ends with one that holds */
-        HEALTH_ROWS,   /* rows of an upload: ends when what is left of it is cut off durably */
+        HEALTH_ROWS,   /* rows of an upload: ends when what is left of it is cut off, or abort.c has
+                          to */
         HEALTH_SCRUB,  /* overwriting: ends when all of it is overwritten */
         HEALTH_FILES,  /* job files, checkpoints, folders: ends when a file can be made durable */
         HEALTH_LEDGER, /* the erasure ledger: ends when a line of it is durable */

@@ -45,7 +45,9 @@ struct scrub_round {
 
 /* Where the removal of called-off uploads is (abort.c). */
 struct abort_round {
-        uint32_t after; /* uploads up to this one could not be removed */
+        uint32_t after;         /* uploads up to this one could not be removed */
+        uint32_t upload, shard; /* of this one the rows in earlier shards are cut off; 0: of none */
+        struct errinfo unopened; /* but for this one's files; code 0: all of them */
         struct retries retries;
 };
 

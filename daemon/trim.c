@@ -15,12 +15,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { OPEN_BYTES = 4096 }; /* what can be overwritten while a file is opened */
+
 struct trimming {
         struct model *m;
         struct txn *t;
         bool keep_staged;
         uint64_t *budget; /* NULL: no end */
         struct errinfo *e;
+        uint32_t files;           /* looked at */
         bool whole;               /* so far all files of the shard could be opened as they are */
         struct errinfo staged_in; /* a file with staged rows that cannot be opened; code 0: none */
 };
@@ -67,6 +70,7 @@ static int trim_slice(void *arg, uint32_t shard, uint32_t slice, const struct sl
         char path[PATH_SIZE];
         bool opened = false;
         uint32_t rows = row->rows + (tr->keep_staged ? row->staged : 0);
+        tr->files++;
         int err = rows_path(path, tr->m->root, shard, slice, tr->e);
         if (err == 0)
                 err = rows == 0 ? trim_to_nothing(tr, path, shard, slice, &opened)
@@ -138,6 +142,8 @@ int upload_cut(struct txn *t, struct model *m, uint32_t shard, uint64_t *budget,
 {
         struct trimming tr = {.m = m, .t = t, .budget = budget, .e = e};
         int err = trim_shard(&tr, shard);
+        scrub_spend(budget,
+                    (uint64_t)tr.files * OPEN_BYTES); /* after it, so that each call goes on */
         if (err == 0 && tr.whole)
                 rows_try_again(m, shard); /* what was away may be what is there again */
         if (err != 0 || tr.staged_in.code == 0)

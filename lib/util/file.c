@@ -18,8 +18,9 @@
 
 enum {
         CHUNK = 65536,
-        TREE_DEPTH_MAX = 16, /* the data directory has four levels */
-        TREE_PASSES_MAX = 8, /* readdir() may miss entries while others are removed */
+        TREE_DEPTH_MAX = 16,  /* the data directory has four levels */
+        SYNC_BYTES = 1 << 18, /* what can be overwritten in the time of a sync */
+        TREE_PASSES_MAX = 8,  /* readdir() may miss entries while others are removed */
 };
 
 static const uint8_t zeros[CHUNK];
@@ -371,13 +372,10 @@ int scrub_range(int fd, uint64_t offset, uint64_t len, struct errinfo *e)
         return r;
 }
 
-/* What a step costs: a sync takes about as long as writing this. */
-static void spend(uint64_t *budget, uint64_t bytes)
+void scrub_spend(uint64_t *budget, uint64_t bytes)
 {
-        enum { SYNC_BYTES = 1 << 18 };
-        uint64_t cost = bytes + SYNC_BYTES;
         if (budget != NULL)
-                *budget -= cost < *budget ? cost : *budget;
+                *budget -= bytes < *budget ? bytes : *budget;
 }
 
 static bool spent(const uint64_t *budget)
@@ -414,7 +412,7 @@ int scrub_tail(int fd, uint64_t keep, uint64_t *budget, struct errinfo *e)
         if (r == UL_OK)
                 r = cut_off(fd, size - n, e);
         CRASH_POINT("scrub_file.truncated");
-        spend(budget, n);
+        scrub_spend(budget, n + SYNC_BYTES);
         return r != UL_OK ? r : n < left ? UL_AGAIN : UL_OK;
 }
 
@@ -457,7 +455,7 @@ static int scrub_entry(const char *path, bool *gone, uint64_t *budget, struct er
         if (unlink(path) != 0 && errno != ENOENT)
                 return fail_path(e, "unlink", path);
         CRASH_POINT("scrub_file.unlinked");
-        spend(budget, 0);
+        scrub_spend(budget, SYNC_BYTES);
         *gone = true;
         return UL_OK;
 }
@@ -511,7 +509,7 @@ static int scrub_directory(const char *path, int depth, uint64_t *budget, struct
                         r = spent(budget) ? UL_AGAIN : sync_dir(path, e);
                 if (r != UL_OK)
                         return r;
-                spend(budget, 0);
+                scrub_spend(budget, SYNC_BYTES);
                 if (rmdir(path) == 0 || errno == ENOENT)
                         return UL_OK;
                 if (errno != ENOTEMPTY && errno != EEXIST)

@@ -46,6 +46,8 @@ int scrub_range(int fd, uint64_t offset, uint64_t len, struct errinfo *e);
 /* Overwrites what a file holds past `keep` bytes, from its end on, fdatasyncs, and cuts it off. The
  * new length is not synced. */
 int scrub_tail(int fd, uint64_t keep, uint64_t *budget, struct errinfo *e);
+/* Lowers it by what a caller did beside these. */
+void scrub_spend(uint64_t *budget, uint64_t bytes);
 /* scrub_tree in steps; `path` may be a file. */
 int scrub_some(const char *path, uint64_t *budget, struct errinfo *e);
 /* Overwrites the whole file with zeros, fdatasyncs, truncates, unlinks, syncs the directory.

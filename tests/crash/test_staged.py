@@ -163,3 +163,50 @@ def test_a_fault_that_is_over_is_not_taken_for_damage(make_daemon, tmp_path, pas
     held.end()
     assert not lines(daemon, "rows_damaged") and daemon.model("m")["damaged_shards"] == 0
     daemon.train("m")
+
+
+def make_wide(make_daemon, passes):
+    """One that can be held at its crash points, with a model of wide rows and another one."""
+    daemon = make_daemon(*OPTIONS, programs=BIN / "faults", env={"UNLEARND_CRASH_PASSES": str(passes)})
+    for name in ("m", "other"):
+        daemon.create(**{**CONFIG, "name": name, "slices": 1})
+    daemon.load("other", [row(n) for n in range(20)])
+    return daemon, [row(1000 + n) for n in range(3 * BATCH + 1)]
+
+
+def test_nobody_waits_for_the_cutting_off_of_staged_rows(make_daemon, passes):
+    """The writer has other things to do, however many of them there are."""
+    daemon, staged = make_wide(make_daemon, passes)
+    upload = Staged(daemon, staged, dropped=True)
+    (rows,) = (daemon.data_dir / "models/m").rglob("*.rows")
+    held = Held(passes, "trim.truncated")
+    upload.go_on()
+    wait("the cut", lambda: rows.stat().st_size == 64)  # and there it stands
+    e = daemon.ok("POST", "/v1/erasures", {"subjects": ["p1"]}, status=202, timeout=15)
+    assert loads(daemon, row(10**6), "other") == 200
+    assert loads(daemon, row(10**6), "m") == 409, "nobody appends to what is being cut off"
+    held.let_go()
+    wait("somebody else's scrub", lambda: scrubbed(daemon, e))
+    wait("room for another", lambda: loads(daemon, row(10**6), "m") == 200)
+    held.end()
+
+
+def test_others_are_scrubbed_between_the_steps_in_which_staged_rows_are_cut_off(make_daemon, passes):
+    daemon, staged = make_wide(make_daemon, passes)
+    upload = Staged(daemon, staged, dropped=True)
+    (rows,) = (daemon.data_dir / "models/m").rglob("*.rows")
+    before = rows.stat().st_size
+    held = Held(passes, "scrub_file.truncated")
+    upload.go_on()
+    wait("the first step", lambda: rows.stat().st_size < before)
+    assert rows.stat().st_size > 64
+    e = daemon.erase(wait=False, subjects=["p1"])
+    held.let_one_by()
+    wait("somebody else's scrub", lambda: scrubbed(daemon, e))
+    assert rows.stat().st_size > 64 and not lines(daemon, "rows_damaged")
+    daemon.kill()  # what is done is done: the next start goes on from there
+    held.path.unlink()
+    daemon.http = requests.Session()
+    daemon.start({"UNLEARND_CRASH_PASSES": str(passes)})
+    wait("room for another", lambda: loads(daemon, row(10**6), "m") == 200)
+    assert not any(on_disk(daemon, r) for r in staged)
