@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * compact_pass.c: carries compactions on, a step at a time. Before every step the loop does with
  * the files what the step before it left to do: rows that were moved are overwritten in their old
- * places, emptied row files and given-up checkpoints are overwritten and unlinked; the next step
- * says that this was done. After a crash it is done again. So one step's rows at most stand in two
- * places, and a scrub of any of them overwrites those first (scrub.c).
+ * places, emptied row files and given-up checkpoints are overwritten and unlinked, a bounded number
+ * of bytes at a look; the next step says that this was done. After a crash it is done again. So one
+ * step's rows at most stand in two places, and a scrub of any of them overwrites those first
+ * (scrub.c).
  *
  * Not more shards than there are workers are under way at once: each is without its chain of
  * checkpoints from its turn on, and an erasure in it then leaves nothing of it to be served. One
@@ -21,7 +22,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BUSY_US = 20000, RETRY_US = 1000000 };
+enum {
+        BUSY_US = 20000,
+        RETRY_US = 1000000,
+        SETTLE_BYTES = CRASH_POINTS ? 1 << 16 : 8 << 20, /* of files, at a look */
+};
 
 /* --- rounds --- */
 
@@ -82,7 +87,7 @@ int compact_close(struct txn *t, struct model *m, uint32_t shard, struct errinfo
 
 /* Checkpoints of the old chain: no commit knows them. */
 static int unlink_checkpoints(struct txn *t, struct model *m, uint32_t shard,
-                              const struct compaction *c, struct errinfo *e)
+                              const struct compaction *c, uint64_t *budget, struct errinfo *e)
 {
         struct shard_row row;
         int err = t_shard_get(t, m->id, shard, &row);
@@ -96,25 +101,26 @@ static int unlink_checkpoints(struct txn *t, struct model *m, uint32_t shard,
                 if (err == 0 || err == UL_NOT_FOUND)
                         err = checkpoint_path(path, m->root, shard, i, e);
                 if (err == 0)
-                        err = scrub_and_unlink(path, e);
+                        err = scrub_some(path, budget, e);
         }
         CRASH_POINT("compact.checkpoints_gone");
         return err;
 }
 
-/* What the last step left to do with the shard's files. */
+/* What the last step left to do with the shard's files. UL_AGAIN: there is more of it. */
 static int settle(struct txn *t, struct model *m, uint32_t shard, const struct compaction *c,
                   struct errinfo *e)
 {
         char path[PATH_SIZE];
+        uint64_t budget = SETTLE_BYTES;
         int err = compact_close(t, m, shard, e);
         if (err == 0 && (c->state == COMPACTION_TIDYING || c->state == COMPACTION_SWEEPING))
-                err = unlink_checkpoints(t, m, shard, c, e);
+                err = unlink_checkpoints(t, m, shard, c, &budget, e);
         if (err != 0 || c->emptied == 0)
                 return err;
         err = rows_path(path, m->root, shard, c->emptied, e);
         if (err == 0)
-                err = scrub_and_unlink(path, e);
+                err = scrub_some(path, &budget, e);
         CRASH_POINT("compact.file_gone");
         return err;
 }
@@ -279,6 +285,10 @@ static void carry_on(struct turn *u)
         if (err == 0) {
                 fault_ends(&k->compact, &x->turn);
                 submit(k, x);
+                return;
+        }
+        if (err == UL_AGAIN) {
+                loop_due(k, mono_us());
                 return;
         }
         if (health_is_fault(err)) {

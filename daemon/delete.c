@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * delete.c: the end of a model: nothing of it is served from the commit on that marks it, then its
- * workers end, its files are overwritten and unlinked, and its index is removed in bounded steps.
- * Erasures that waited for it are complete with that: nothing is left to retrain. A crash in
- * between goes on at the next start. */
+ * workers end, its files are overwritten and unlinked, and its index is removed, both in bounded
+ * steps: the loop has others to look after meanwhile. Erasures that waited for it are complete with
+ * that: nothing is left to retrain. A crash in between goes on at the next start. */
 #include "daemon/compact.h"
 #include "daemon/erasure.h"
 #include "daemon/loop.h"
@@ -16,7 +16,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { STEP = 1000, RETRY_US = 1000000, STEP_ERASURES = 128 };
+enum {
+        STEP = 1000,
+        RETRY_US = 1000000,
+        STEP_ERASURES = 128,
+        STEP_BYTES = CRASH_POINTS ? 1 << 16 : 8 << 20, /* of files, at a look */
+};
 
 struct deletion {
         struct deletion *next;
@@ -181,33 +186,49 @@ static void step_back(struct loop_command *lc, int err)
         free(s);
 }
 
-void delete_pass(struct scheduler *k)
+/* Some of its files; UL_AGAIN: there are more. */
+static int scrub_files(struct scheduler *k, struct deletion *d, uint64_t *budget)
 {
         struct errinfo e = {0};
+        int err = scrub_some(d->model->root, budget, &e);
+        if (err == UL_AGAIN) {
+                CRASH_POINT("delete.files_cut");
+                loop_due(k, mono_us());
+        } else if (err != 0) {
+                k->scrub_failed = true;
+                health_begin(&k->service->health, HEALTH_SCRUB, err, e.detail);
+                if (!health_is_fault(err))
+                        log_event(LOG_LEVEL_ERROR, "deletion_failed", "detail=\"%s\"", e.detail);
+                loop_due(k, mono_us() + RETRY_US);
+        } else {
+                CRASH_POINT("delete.files_gone");
+                d->scrubbed = true;
+        }
+        return err;
+}
+
+static void submit(struct scheduler *k, struct deletion *d)
+{
+        struct step *s = calloc(1, sizeof *s);
+        if (s == NULL) {
+                loop_due(k, mono_us() + RETRY_US);
+                return;
+        }
+        s->lc.run = step_run;
+        s->lc.back = step_back;
+        s->d = d;
+        d->busy = true;
+        loop_submit(k, &s->lc);
+}
+
+void delete_pass(struct scheduler *k)
+{
+        uint64_t budget = STEP_BYTES;
         for (struct deletion *d = k->deletions; d != NULL; d = d->next) {
                 if (d->busy || runs_of(k, d->model->id) > 0)
                         continue;
-                if (!d->scrubbed && scrub_tree(d->model->root, &e) != 0) {
-                        k->scrub_failed = true;
-                        health_begin(&k->service->health, HEALTH_SCRUB, e.code, e.detail);
-                        if (!health_is_fault(e.code))
-                                log_event(LOG_LEVEL_ERROR, "deletion_failed", "detail=\"%s\"",
-                                          e.detail);
-                        loop_due(k, mono_us() + RETRY_US);
-                        continue;
-                }
-                CRASH_POINT("delete.files_gone");
-                d->scrubbed = true;
-                struct step *s = calloc(1, sizeof *s);
-                if (s == NULL) {
-                        loop_due(k, mono_us() + RETRY_US);
-                        continue;
-                }
-                s->lc.run = step_run;
-                s->lc.back = step_back;
-                s->d = d;
-                d->busy = true;
-                loop_submit(k, &s->lc);
+                if (d->scrubbed || scrub_files(k, d, &budget) == 0)
+                        submit(k, d);
         }
 }
 

@@ -391,7 +391,6 @@ int rowfile_renew(struct rowfile *f, const struct row_shape *shape, uint32_t sha
         err = write_at(f->fd, header, sizeof header, 0, e);
         if (err == 0)
                 err = sync_data(f->fd, e);
-        CRASH_POINT("trim.renewed");
         return err;
 }
 
