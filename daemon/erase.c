@@ -339,6 +339,8 @@ static int make_erasure(struct service *s, struct txn *t, struct erase_one *o,
         int err = hits_scope(&h, s, &o->request, e);
         if (err == 0)
                 err = hits_collect(&h, t, &o->request, from->id, e);
+        if (err == 0)
+                err = overlap_going(&h, t, &o->request, from->entry, from->id);
         if (err == 0 && (*affected = calloc(h.count + 1, sizeof **affected)) == NULL)
                 err = UL_NOMEM;
         if (err != 0)
@@ -408,6 +410,7 @@ static int execute_entry(struct service *s, struct txn *t, const struct ledger_e
         memcpy(from->id, x->id, ULID_BYTES);
         memcpy(from->executed, x->executed, ULID_BYTES);
         from->accepted_ms = x->time_ms;
+        from->entry = x;
         int err = ledger_request(s, t, x, &o.request, e);
         if (err != 0)
                 return err;

@@ -65,7 +65,7 @@ static int scope_named(struct hits *h, struct service *s, const char *name, cons
 int hits_scope(struct hits *h, struct service *s, const struct erase_request *r, struct errinfo *e)
 {
         int err = 0;
-        *h = (struct hits){.going = r->model_count == 0 && atomic_load(&s->going) > 0};
+        *h = (struct hits){.everywhere = r->model_count == 0, .going = atomic_load(&s->going) > 0};
         if (r->model_count == 0)
                 err = registry_all(s, &h->models, &h->model_count, e);
         for (uint32_t i = 0; i < r->model_count && err == 0; i++)
@@ -337,8 +337,6 @@ int hits_collect(struct hits *h, struct txn *t, const struct erase_request *r, c
                         err = suppress(t, h, r, r->subjects[i], id);
                 for (uint32_t k = 0; k < h->scope_count && err == 0; k++)
                         err = subject_hit(h, t, h->models[k], r->subjects[i], id);
-                if (err == 0 && id != NULL && h->going)
-                        err = overlap_going(h, t, r->subjects[i], id);
         }
         for (uint32_t i = 0; i < r->record_count && err == 0; i++) {
                 struct suppression_row row = {.since_ms = now_ms()};

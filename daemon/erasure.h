@@ -29,12 +29,13 @@ struct hits {
         uint32_t scope_count; /* the first ones: where subjects are looked for */
         uint32_t *uploads;    /* [upload_count] staged uploads that were hit and called off */
         uint32_t upload_count;
-        bool going; /* all models are asked for, and some are being deleted */
+        bool everywhere; /* all models are asked for */
+        bool going;      /* there are models that are being deleted */
         /* overlap.c */
         struct buf follows; /* ULIDs: earlier erasures whose scrubs it waits for */
         struct buf noted;   /* whose records it takes one by one: slots, as they are kept */
         uint32_t follow_count;
-        uint32_t going_count; /* targets in t_scrub that end with a model being deleted */
+        uint32_t going_count; /* models being deleted whose end it waits for */
 };
 /* A scrub target beside those of tables.h: an earlier erasure (named in the key's pseudonym, model
  * 0) that took the data already and has not overwritten it yet. */
@@ -67,9 +68,10 @@ int overlap_note(struct hits *h, struct txn *t, const uint8_t subject[PSEUDONYM_
                  struct model *m, const uint8_t *id);
 /* Keeps what was noted: the erasure is recorded, and has not ended. */
 int overlap_keep(const struct hits *h, struct txn *t, const uint8_t id[ULID_BYTES]);
-/* The person in models that are being deleted. */
-int overlap_going(struct hits *h, struct txn *t, const uint8_t subject[PSEUDONYM_BYTES],
-                  const uint8_t *id);
+/* Models that are being deleted: those that the entry names, of which a request from it says
+ * nothing (NULL: it comes from a client), and those that hold a subject where all are asked for. */
+int overlap_going(struct hits *h, struct txn *t, const struct erase_request *r,
+                  const struct ledger_entry *x, const uint8_t id[ULID_BYTES]);
 /* The suppression (scope, or 0) that the erasure made of this pseudonym is lifted: what overlaps
  * with it is found without, from now on. */
 int overlap_lifted(struct txn *t, const uint8_t pseudonym[PSEUDONYM_BYTES], uint32_t scope,
@@ -84,8 +86,9 @@ struct erasure_origin {
         uint8_t id[ULID_BYTES];
         uint8_t executed[ULID_BYTES]; /* see struct erasure_row */
         int64_t accepted_ms;
-        const struct erasure_row *held; /* its row under hold; NULL: it is new */
-        bool replayed;                  /* from the ledger: the database had forgotten it */
+        const struct erasure_row *held;   /* its row under hold; NULL: it is new */
+        const struct ledger_entry *entry; /* that it was read from; NULL: a client asks now */
+        bool replayed;                    /* from the ledger: the database had forgotten it */
 };
 /* The row of an erasure that was accepted and not executed. */
 struct erasure_row erasure_new_row(const struct erase_request *r, int64_t accepted_ms);

@@ -147,7 +147,7 @@ static int wait_for_slots(struct hits *h, struct txn *t, const uint8_t person[PS
         int err = list_get(t, slots_name(person, name), SLOT_BYTES, &slots);
         for (size_t at = 0; at < slots.len && err == 0; at += SLOT_BYTES) {
                 const uint8_t *slot = slots.data + at;
-                if (scope_of(slot) == 0 || h->going)
+                if (scope_of(slot) == 0 || (h->going && h->everywhere))
                         err = wait_for(h, t, slot, models, count, id);
                 for (uint32_t i = 0; i < count && err == 0; i++)
                         if (models[i]->scope == scope_of(slot))
@@ -306,7 +306,9 @@ int overlap_end(struct txn *t, const uint8_t id[ULID_BYTES])
 struct going {
         struct hits *h;
         struct txn *t;
-        const uint8_t *subject, *id;
+        const struct erase_request *r;
+        const struct ledger_entry *x;
+        const uint8_t *id;
 };
 
 static bool in_scope(const struct hits *h, uint32_t model)
@@ -317,28 +319,55 @@ static bool in_scope(const struct hits *h, uint32_t model)
         return false;
 }
 
-/* delete.c ends what waits for a model, when its files are gone. */
+static bool named(const struct ledger_entry *x, const char *model)
+{
+        for (uint32_t i = 0; i < x->model_count; i++)
+                if (strcmp(x->models[i], model) == 0)
+                        return true;
+        for (uint32_t i = 0; i < x->record_count; i++)
+                if (strcmp(x->records[i].model, model) == 0)
+                        return true;
+        return false;
+}
+
+/* *there: the model holds a subject of the request, if only until it is scrubbed. */
+static int subject_held(const struct going *g, uint32_t model, bool *there)
+{
+        struct subject_row subject;
+        int err = 0;
+        *there = false;
+        for (uint32_t i = 0; i < g->r->subject_count && err == 0 && !*there; i++) {
+                err = t_subject_get(g->t, model, g->r->subjects[i], &subject);
+                *there = err == 0;
+                err = err == UL_NOT_FOUND ? 0 : err;
+        }
+        return err;
+}
+
+/* The index does not tell whom earlier erasures took from the model: who names it waits in any
+ * case. delete.c ends what waits for a model, when its files are gone. */
 static int look_into(void *arg, const char *name, const struct model_row *row, const char *config,
                      size_t config_len)
 {
+        static const uint8_t nobody[PSEUDONYM_BYTES];
         struct going *g = arg;
-        struct subject_row subject;
-        (void)name;
         (void)config;
         (void)config_len;
         if (!row->deleting || in_scope(g->h, row->id))
                 return 0;
-        int err = t_subject_get(g->t, row->id, g->subject, &subject);
-        if (err != 0)
-                return err == UL_NOT_FOUND ? 0 : err;
+        bool waits = g->x != NULL && named(g->x, name);
+        int err = 0;
+        if (!waits && g->h->everywhere)
+                err = subject_held(g, row->id, &waits);
+        if (err != 0 || !waits)
+                return err;
         g->h->going_count++;
-        return hits_scrub(g->t, g->id, row->id, SCRUB_SUBJECT, g->subject,
-                          &(struct scrub_row){.shard = subject.shard});
+        return hits_scrub(g->t, g->id, row->id, SCRUB_SUBJECT, nobody, &(struct scrub_row){0});
 }
 
-int overlap_going(struct hits *h, struct txn *t, const uint8_t subject[PSEUDONYM_BYTES],
-                  const uint8_t *id)
+int overlap_going(struct hits *h, struct txn *t, const struct erase_request *r,
+                  const struct ledger_entry *x, const uint8_t id[ULID_BYTES])
 {
-        struct going g = {.h = h, .t = t, .subject = subject, .id = id};
-        return t_model_each(t, look_into, &g);
+        struct going g = {.h = h, .t = t, .r = r, .x = x, .id = id};
+        return h->going ? t_model_each(t, look_into, &g) : 0;
 }

@@ -2,6 +2,7 @@
 """Nobody is told that a person is scrubbed, or completed, while another erasure of the person, or the
 deletion of a model, has yet to do it: the second request finds nothing in the index, and must wait."""
 import errno
+import shutil
 import threading
 
 import faults as F
@@ -276,3 +277,72 @@ def test_records_in_an_open_slice_do_not_end_the_wait_for_the_retrain(make_daemo
         quick.wait_erasure(e["id"])
         assert certified(quick, e) == 200
     assert all(s["identical"] for s in quick.verify("m"))
+
+
+# --- what names a model that is being deleted ---
+
+NAMING = {
+    "the person there": (3, {"subjects": ["p3"], "models": ["m"]}, True),
+    "a record there": (4, records(PEOPLE[4:5]), True),
+    "the person everywhere": (5, {"subjects": ["p5"]}, True),
+    "the person there and elsewhere": (6, {"subjects": ["p6"], "models": ["m", "stays"]}, True),
+    "the person elsewhere": (8, {"subjects": ["p8"], "models": ["stays"]}, False),
+}
+
+
+def test_a_release_that_names_a_model_being_deleted_is_scrubbed_with_it(make_daemon, tmp_path):
+    """The model is found by no name any more; its rows are there. The same where the ledger says it."""
+    data, copy = tmp_path / "data", tmp_path / "copy"
+    data.mkdir(mode=0o700)
+    faults = F.Faults(tmp_path / "faults", data)
+    d = make_daemon(*OPTIONS, "--ledger-dir", str(tmp_path / "ledger"), data_dir=data, env=faults.env)
+    for name in ("m", "stays"):
+        d.create(**{**CONFIG, "name": name, "shards": 1})
+        d.load(name, PEOPLE if name == "m" else PEOPLE[20:30])
+    held = {story: d.erase(wait=False, hold=True, **body) for story, (_, body, _) in NAMING.items()}
+    faults.on(F.UNLINK | F.WRITE, errno.EIO, "models/m/")
+
+    def delete():
+        try:
+            d.delete("/v1/models/m")
+        except LOST:
+            pass  # the daemon is killed below
+
+    def check():
+        elsewhere_is_done(d)
+        for story, (n, _, waits) in NAMING.items():
+            if waits:
+                assert count_in(d, PEOPLE[n]) == 1, "on the disk still, or this test shows nothing"
+                assert not scrubbed(d, held[story]) and certified(d, held[story]) == 409, story
+            else:
+                d.wait_erasure(held[story]["id"])
+
+    deletion = threading.Thread(target=delete)
+    deletion.start()
+    wait("the deletion", lambda: d.get("/v1/models/m").status_code == 404)
+    d.kill()
+    deletion.join(60)
+    shutil.copytree(data, copy)
+    d.start(faults.env)
+    for e in held.values():
+        assert d.post(f"/v1/erasures/{e['id']}/release").status_code == 202
+    check()
+    d.kill()
+    d.start(faults.env)
+    check()
+    d.kill()
+    shutil.rmtree(data)
+    copy.rename(data)  # from before the releases: the ledger tells of them
+    start = threading.Thread(target=d.start, args=[faults.env])
+    start.start()
+    wait("the replay", lambda: any("ledger_replayed" in line for line in d.log))
+    tried = faults.hit()
+    wait("another try", lambda: faults.hit() > tried + 1)
+    assert d.url is None, "nobody is served before what was replayed is scrubbed"
+    assert all(count_in(d, PEOPLE[n]) == 1 for n, _, waits in NAMING.values() if waits)
+    faults.off()
+    start.join(60)
+    for e in held.values():
+        d.wait_erasure(e["id"])
+        assert certified(d, e) == 200
+    assert not any(count_in(d, PEOPLE[n]) for n, _, waits in NAMING.values() if waits)
