@@ -190,7 +190,7 @@ static void step_back(struct loop_command *lc, int err)
 static int scrub_files(struct scheduler *k, struct deletion *d, uint64_t *budget)
 {
         struct errinfo e = {0};
-        int err = scrub_some(d->model->root, budget, &e);
+        int err = scrub_tree_some(d->model->root, budget, &e);
         if (err == UL_AGAIN) {
                 CRASH_POINT("delete.files_cut");
                 loop_due(k, mono_us());

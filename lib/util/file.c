@@ -520,31 +520,31 @@ static int scrub_directory(const char *path, int depth, uint64_t *budget, struct
 
 int scrub_some(const char *path, uint64_t *budget, struct errinfo *e)
 {
+        bool gone;
+        int r = scrub_entry(path, &gone, budget, e);
+        return r == UL_OK && gone ? sync_parent(path, e) : r;
+}
+
+int scrub_and_unlink(const char *path, struct errinfo *e)
+{
+        return scrub_some(path, NULL, e);
+}
+
+int scrub_tree_some(const char *path, uint64_t *budget, struct errinfo *e)
+{
         struct stat st;
-        bool gone = false;
         if (lstat(path, &st) != 0) {
                 if (errno == ENOENT || errno == ENOTDIR)
                         return UL_OK;
                 return fail_path(e, "look at", path);
         }
-        int r;
-        if (S_ISDIR(st.st_mode)) {
-                r = scrub_directory(path, 0, budget, e);
-                gone = true;
-        } else {
-                r = scrub_entry(path, &gone, budget, e);
-        }
-        return r == UL_OK && gone ? sync_parent(path, e) : r;
+        if (!S_ISDIR(st.st_mode))
+                return scrub_some(path, budget, e);
+        int r = scrub_directory(path, 0, budget, e);
+        return r == UL_OK ? sync_parent(path, e) : r;
 }
 
 int scrub_tree(const char *path, struct errinfo *e)
 {
-        return scrub_some(path, NULL, e);
-}
-
-int scrub_and_unlink(const char *path, struct errinfo *e)
-{
-        bool gone;
-        int r = scrub_entry(path, &gone, NULL, e);
-        return r == UL_OK && gone ? sync_parent(path, e) : r;
+        return scrub_tree_some(path, NULL, e);
 }

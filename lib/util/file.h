@@ -48,8 +48,9 @@ int scrub_range(int fd, uint64_t offset, uint64_t len, struct errinfo *e);
 int scrub_tail(int fd, uint64_t keep, uint64_t *budget, struct errinfo *e);
 /* Lowers it by what a caller did beside these. */
 void scrub_spend(uint64_t *budget, uint64_t bytes);
-/* scrub_tree in steps; `path` may be a file. */
+/* scrub_and_unlink and scrub_tree in steps. */
 int scrub_some(const char *path, uint64_t *budget, struct errinfo *e);
+int scrub_tree_some(const char *path, uint64_t *budget, struct errinfo *e);
 /* Overwrites the whole file with zeros, fdatasyncs, truncates, unlinks, syncs the directory.
  * An absent file is success. */
 int scrub_and_unlink(const char *path, struct errinfo *e);

@@ -551,7 +551,7 @@ static void a_tree_is_scrubbed_in_steps_that_all_do_something(void **state)
         int steps = 0, r = UL_AGAIN;
         for (; r == UL_AGAIN; steps++) {
                 uint64_t budget = 1 << 20; /* a few files */
-                r = scrub_some(at("tree"), &budget, NULL);
+                r = scrub_tree_some(at("tree"), &budget, NULL);
                 assert_true(steps < 400);
         }
         assert_int_equal(r, UL_OK);
