@@ -42,8 +42,7 @@ static const char *const advices[] = {
         [ADVICE_LEDGER] =
                 "look at the disk of ledger_dir: its space, its mount and the kernel's log",
         [ADVICE_WORKER] = "look at the job's error, worker_memory_bytes and worker_seconds",
-        [ADVICE_DAMAGE] = "stop the daemon, and put the newest backup back: unlearnctl restore DIR "
-                          "--data-dir D",
+        [ADVICE_DAMAGE] = "stop it, and put the newest backup back: unlearnctl restore",
 };
 
 static const char *advice(enum health_reason r, int err)

@@ -199,7 +199,7 @@ int overlap_note(struct hits *h, struct txn *t, const uint8_t subject[PSEUDONYM_
 static int came_after(struct txn *t, const uint8_t erasure[ULID_BYTES],
                       const uint8_t other[ULID_BYTES], bool *after)
 {
-        uint8_t mine[ULID_BYTES], its[ULID_BYTES];
+        uint8_t mine[ULID_BYTES] = {0}, its[ULID_BYTES] = {0};
         int err = erasure_order(t, erasure, mine);
         if (err == 0)
                 err = erasure_order(t, other, its);
