@@ -94,6 +94,13 @@ def test_who_comes_second_is_completed_no_sooner(make_daemon):
     assert all(s["identical"] for s in quick.verify("m"))
 
 
+def delete_m(d):
+    try:
+        d.delete("/v1/models/m")
+    except LOST:
+        pass  # the daemon is killed meanwhile
+
+
 def test_a_person_in_a_model_that_is_being_deleted_is_scrubbed_with_it(make_daemon, tmp_path):
     data = tmp_path / "data"
     data.mkdir(mode=0o700)
@@ -104,13 +111,7 @@ def test_a_person_in_a_model_that_is_being_deleted_is_scrubbed_with_it(make_daem
         d.load(name, PEOPLE if name == "m" else PEOPLE[:5])
     faults.on(F.UNLINK | F.WRITE, errno.EIO, "models/m/")
 
-    def delete():
-        try:
-            d.delete("/v1/models/m")
-        except LOST:
-            pass  # the daemon is killed below
-
-    deletion = threading.Thread(target=delete)
+    deletion = threading.Thread(target=delete_m, args=(d,))
     deletion.start()
     wait("the deletion", lambda: d.get("/v1/models/m").status_code == 404)
     here, elsewhere = d.erase(wait=False, subjects=["p7"]), d.erase(wait=False, subjects=["nobody"])
@@ -302,12 +303,6 @@ def test_a_release_that_names_a_model_being_deleted_is_scrubbed_with_it(make_dae
     held = {story: d.erase(wait=False, hold=True, **body) for story, (_, body, _) in NAMING.items()}
     faults.on(F.UNLINK | F.WRITE, errno.EIO, "models/m/")
 
-    def delete():
-        try:
-            d.delete("/v1/models/m")
-        except LOST:
-            pass  # the daemon is killed below
-
     def check():
         elsewhere_is_done(d)
         for story, (n, _, waits) in NAMING.items():
@@ -317,7 +312,7 @@ def test_a_release_that_names_a_model_being_deleted_is_scrubbed_with_it(make_dae
             else:
                 d.wait_erasure(held[story]["id"])
 
-    deletion = threading.Thread(target=delete)
+    deletion = threading.Thread(target=delete_m, args=(d,))
     deletion.start()
     wait("the deletion", lambda: d.get("/v1/models/m").status_code == 404)
     d.kill()
