@@ -505,10 +505,16 @@ def test_an_atomic_upload_with_a_bad_line_leaves_nothing(daemon, people):
     nothing_left(daemon.data_dir, many(people))
 
 
+def commits(daemon):
+    return next(float(line.split()[1]) for line in daemon.get("/metrics").text.splitlines()
+                if line.startswith("unlearnd_commits_total "))
+
+
 def test_an_atomic_upload_that_the_daemon_died_in_leaves_nothing(daemon, people):
     daemon.create(**DIGITS)
+    before = commits(daemon)
     s = half_an_upload(daemon, many(people), "?atomic=true")
-    wait_for(lambda: rows_bytes(daemon) > 0)
+    wait_for(lambda: rows_bytes(daemon) > 0 and commits(daemon) > before)
     daemon.kill()
     s.close()
     daemon.http = requests.Session()
